@@ -1,0 +1,53 @@
+"""Attention mechanisms: one file each, all under the contract written at the top of `base.py`.
+
+layer = refattn.attention.build("luna", embed_dim=64, num_heads=4, num_slots=16)
+y, carry = layer(x)                                    # x, y: [B, N, 64]
+picture = layer.attention_maps(x)["effective"]         # [B, G, N, N]
+"""
+
+import inspect
+
+from refattn.attention.base import Attention, Projections
+from refattn.attention.linear import LinearAttention
+from refattn.attention.luna import Luna
+from refattn.attention.softmax import SoftmaxAttention
+
+MECHANISMS = {  # catalogue name → module
+    "softmax": SoftmaxAttention,
+    "linear": LinearAttention,
+    "luna": Luna,
+}
+
+
+def names():
+    """Names of all mechanisms, in the order of the catalogue."""
+    return list(MECHANISMS)
+
+
+def mechanism(name):
+    """The module class behind a catalogue name. Raises: ValueError for a name that is not one."""
+    if name not in MECHANISMS:
+        raise ValueError(f"attention={name!r}: wanted one of {', '.join(MECHANISMS)}")
+    return MECHANISMS[name]
+
+
+def build(name, embed_dim, num_heads, **options):
+    """A mechanism by its catalogue name; usable as it comes, with no options.
+
+    Raises: ValueError for an unknown name, an unknown option, or a value the mechanism refuses.
+    """
+    cls = mechanism(name)
+    known = known_options(cls)
+    unknown = sorted(set(options) - known)
+    if unknown:
+        raise ValueError(f"{name} has no option {', '.join(unknown)}; it has: {', '.join(sorted(known))}")
+    return cls(embed_dim, num_heads, **options)
+
+
+def known_options(cls):
+    """Keyword arguments of a mechanism's constructor, those of `Attention` included."""
+    own, common = (inspect.signature(c.__init__).parameters.values() for c in (cls, Attention))
+    return {p.name for p in (*own, *common) if p.kind is p.KEYWORD_ONLY}
+
+
+__all__ = ["Attention", "Projections", "build", "mechanism", "names"]

@@ -1,0 +1,1 @@
+"""Operators that papers define besides attention, and the parts every network shares."""

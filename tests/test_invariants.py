@@ -1,0 +1,320 @@
+"""What every mechanism promises, as one table: mechanisms × properties. Exceptions stand in `EXCEPT`, with a reason.
+
+Each mechanism is listed with options that make its blocks small, so that lengths up to 333 cross many borders.
+"""
+
+import copy
+import inspect
+
+import pytest
+import torch
+
+from refattn import attention, catalog
+from refattn.attention import base, linear, luna, softmax
+
+CASES = {  # mechanism → variants of its options, each run through every property
+    "softmax": [{}, {"head_dim": 5, "bias": False}],
+    "linear": [{}, {"head_dim": 5}],
+    "luna": [
+        {"num_slots": 3},
+        {"num_slots": 5, "tied": False, "pack_heads": 4, "slot_norm": "pre"},
+        {"num_slots": 4, "pack_activation": "elu", "slot_norm": "none", "qkv_bias": False},
+    ],
+}
+EXCEPT = {  # (property, mechanism, form) → why the mechanism does not promise it; form None = in every form
+    (
+        "rows_sum_to_one",
+        "luna",
+        "causal",
+    ): "eq. (4) packs by an un-normalised running mean: rows of the product are free",
+}
+VARIANTS = [(name, options) for name, all_options in CASES.items() for options in all_options]
+IDS = [f"{name}-{'-'.join(map(str, options.values())) or 'plain'}" for name, options in VARIANTS]
+FORMS = ("self", "causal", "cross")
+WIDTH, HEADS = 8, 2
+
+
+def test_every_mechanism_and_only_those_are_in_the_table():
+    assert set(CASES) == set(attention.names())
+
+
+def test_every_exception_names_a_property_of_this_file_and_gives_a_reason():
+    for (prop, name, form), reason in EXCEPT.items():
+        assert f"test_{prop}" in globals() and name in CASES and form in (None, *FORMS) and len(reason) > 20
+
+
+def exempt(name, form):
+    """Whether the calling test's property is one this mechanism does not promise in this form."""
+    prop = inspect.stack()[1].function.removeprefix("test_")
+    return (prop, name, form) in EXCEPT or (prop, name, None) in EXCEPT
+
+
+def make(name, options, form="self", dtype=torch.float64, **more):
+    if form not in ("self", *attention.mechanism(name).forms):
+        pytest.skip(f"{name} has no {form} form, and the catalogue says so")
+    forms = {"is_causal": form == "causal", "cross": form == "cross"}
+    torch.manual_seed(0)
+    layer = attention.build(name, WIDTH, HEADS, **options, **forms, **more).to(dtype).eval()
+    with torch.no_grad():  # biases begin at zero, where a mistake with them would hide
+        for parameter in layer.parameters():
+            parameter += 0.1 * torch.randn(parameter.shape, dtype=dtype)
+    return layer
+
+
+def inputs(form, batch=2, tokens=9, keys=7, dtype=torch.float64, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    draw = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype)  # noqa: E731
+    x = draw(batch, tokens, WIDTH)
+    return (x, draw(batch, keys, WIDTH)) if form == "cross" else (x,)
+
+
+def mask_of(lengths, size):
+    return torch.arange(size)[None] >= torch.tensor(lengths)[:, None]
+
+
+every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+every_form = pytest.mark.parametrize("form", FORMS)
+
+
+@every_variant
+def test_forms_are_those_of_the_catalogue(name, options):
+    assert attention.mechanism(name).forms == set(catalog.get(name).forms)
+
+
+@every_variant
+@every_form
+@pytest.mark.parametrize("tokens", [1, 2, 33, 333])
+@pytest.mark.parametrize("masked", [False, True])
+def test_output_is_the_effective_map_times_values(name, options, form, tokens, masked):
+    """The fast form against the explicit one, at odd lengths, alone and with masks."""
+    layer = make(name, options, form)
+    args = inputs(form, tokens=tokens, keys=tokens + 2)
+    keys = args[-1].shape[1]
+    mask = mask_of([keys, max(1, keys // 3)], keys) if masked else None
+    y, _ = layer(*args, key_padding_mask=mask)
+    torch.testing.assert_close(y, explicit_output(layer, args, mask), rtol=1e-9, atol=1e-10)
+
+
+def explicit_output(layer, args, mask):
+    """The layer's output through its quadratic or sequential twin."""
+    x, context = args[0], args[-1]
+    q, k, v = layer.projections(x, context) if not isinstance(layer, luna.Luna) else (None, None, None)
+    if isinstance(layer, softmax.SoftmaxAttention):
+        y = softmax.softmax_attention_explicit(q, k, v, is_causal=layer.is_causal, key_padding_mask=mask)
+    elif isinstance(layer, linear.LinearAttention):
+        y = linear.linear_attention_explicit(q, k, v, key_padding_mask=mask, **layer.options())
+    elif layer.is_causal:
+        packed = layer.initial_slots(len(x))
+        y, _ = luna.causal_luna_explicit(*layer.causal_parts(x, packed, mask), key_padding_mask=mask)
+    else:
+        maps = layer.attention_maps(*args, key_padding_mask=mask)
+        v = layer.pack.keys_values(context)[1]
+        Y_P = layer.pack.merge(maps["pack"] @ v)
+        y = maps["unpack"] @ layer.projections.keys_values(Y_P)[1]
+    return layer.projections.merge(y)
+
+
+@every_variant
+@every_form
+def test_rows_sum_to_one(name, options, form):
+    layer = make(name, options, form)
+    if exempt(name, form):
+        return
+    effective = layer.attention_maps(*inputs(form))["effective"]
+    torch.testing.assert_close(effective.sum(-1), torch.ones_like(effective[..., 0]), rtol=0, atol=1e-5)
+    assert (effective >= 0).all()
+
+
+@every_variant
+def test_causal_output_has_no_gradient_to_the_future(name, options):
+    layer = make(name, options, "causal")
+    (x,) = inputs("causal", tokens=150)
+    x.requires_grad_()
+    y, _ = layer(x)
+    for t in (0, 5, 127, 128, 148):
+        (gradient,) = torch.autograd.grad(y[:, t].sum(), x, retain_graph=True)
+        assert gradient[:, t + 1 :].abs().max() == 0 and gradient[:, : t + 1].abs().max() > 0
+
+
+@every_variant
+def test_causal_prefix_is_the_same_within_a_longer_sequence(name, options):
+    layer = make(name, options, "causal")
+    (x,) = inputs("causal", tokens=300)
+    whole, _ = layer(x)
+    for length in (1, 7, 128, 129, 299):
+        torch.testing.assert_close(layer(x[:, :length])[0], whole[:, :length], rtol=1e-9, atol=1e-10)
+
+
+@every_variant
+@every_form
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_padding_changes_nothing_at_real_positions(name, options, form, side):
+    """Keys that are padding may hold anything: the result is that of the shorter sequence."""
+    if "mask" not in attention.mechanism(name).forms:
+        pytest.skip(f"{name} has no masked form, and the catalogue says so")
+    layer = make(name, options, form)
+    args = inputs(form, tokens=140, keys=140)
+    junk = 1e3 * torch.randn(2, 6, WIDTH, dtype=torch.float64)
+    glue = (lambda t: torch.cat([t, junk], 1)) if side == "right" else (lambda t: torch.cat([junk, t], 1))
+    mask = glue(torch.zeros(2, 140, 1, dtype=torch.float64).expand(2, 140, WIDTH))[..., 0] != 0
+    alone, _ = layer(*args)
+    if form == "cross":
+        padded, _ = layer(args[0], glue(args[1]), key_padding_mask=mask)
+    else:
+        padded, _ = layer(glue(args[0]), key_padding_mask=mask)
+        padded = padded[:, :140] if side == "right" else padded[:, 6:]
+    torch.testing.assert_close(padded, alone, rtol=1e-9, atol=1e-9)
+
+
+@every_variant
+@every_form
+def test_a_batch_is_its_sequences_one_by_one(name, options, form):
+    layer = make(name, options, form)
+    args = inputs(form, batch=3)
+    together, _ = layer(*args)
+    alone = torch.cat([layer(*(t[i : i + 1] for t in args))[0] for i in range(3)])
+    torch.testing.assert_close(together, alone, rtol=1e-9, atol=1e-10)
+
+
+@every_variant
+def test_permuting_tokens_permutes_outputs(name, options):
+    layer = make(name, options)
+    if exempt(name, "self"):
+        return
+    (x,) = inputs("self", tokens=20)
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
+    torch.testing.assert_close(layer(x[:, order])[0], layer(x)[0][:, order], rtol=1e-9, atol=1e-10)
+
+
+@every_variant
+def test_steps_equal_the_causal_form(name, options):
+    if "step" not in attention.mechanism(name).forms:
+        assert not hasattr(attention.mechanism(name), "step")
+        pytest.skip(f"{name} has no step form, and the catalogue says so")
+    layer = make(name, options, "causal")
+    (x,) = inputs("causal", tokens=140)
+    state, steps = layer.init_state(2), []
+    for t in range(x.shape[1]):
+        y_t, state = layer.step(x[:, t], state)
+        steps.append(y_t)
+    torch.testing.assert_close(torch.stack(steps, 1), layer(x)[0], rtol=1e-9, atol=1e-10)
+
+
+@every_variant
+@every_form
+def test_a_query_without_any_visible_key_gets_zero_and_finite_gradients(name, options, form):
+    if "mask" not in attention.mechanism(name).forms:
+        pytest.skip(f"{name} has no masked form, and the catalogue says so")
+    layer = make(name, options, form)
+    args = [t.requires_grad_() for t in inputs(form)]
+    keys = args[-1].shape[1]
+    mask = mask_of([keys, 0], keys)
+    y, _ = layer(*args, key_padding_mask=mask)
+    nothing = layer.projections.merge(torch.zeros(1, HEADS, 1, layer.head_dim, dtype=torch.float64))
+    torch.testing.assert_close(y[1], nothing[0].expand_as(y[1]))
+    y.sum().backward()
+    assert y.isfinite().all() and all(t.grad.isfinite().all() for t in args)
+
+
+@every_variant
+@every_form
+def test_extreme_inputs_stay_finite(name, options, form):
+    layer = make(name, options, form, dtype=torch.float32)
+    args = [100 * t for t in inputs(form, dtype=torch.float32)]
+    y, _ = layer(*args)
+    assert y.isfinite().all()
+
+
+@every_variant
+@every_form
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_lower_precision_agrees_with_float64(name, options, form, dtype):
+    exact, rounded = make(name, options, form), make(name, options, form)
+    rounded = rounded.to(dtype)
+    args = inputs(form, tokens=200, keys=200)
+    y, _ = rounded(*(t.to(dtype) for t in args))
+    wanted, _ = exact(*args)
+    assert y.dtype == dtype
+    error = (y.double() - wanted).norm() / wanted.norm()
+    assert error < (1e-5 if dtype == torch.float32 else 0.05)
+
+
+@every_variant
+@every_form
+def test_compiles_to_one_graph_with_the_same_result(name, options, form):
+    layer = make(name, options, form)
+    args = inputs(form, tokens=140)
+    mask = mask_of([args[-1].shape[1], 5], args[-1].shape[1])
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*args, key_padding_mask=mask)[0], layer(*args, key_padding_mask=mask)[0])
+
+
+@every_variant
+@every_form
+def test_state_dict_round_trip_and_determinism(name, options, form):
+    layer, other = make(name, options, form), make(name, options, form)
+    for parameter in other.parameters():
+        torch.nn.init.normal_(parameter)
+    other.load_state_dict(copy.deepcopy(layer.state_dict()))
+    args = inputs(form)
+    torch.testing.assert_close(other(*args)[0], layer(*args)[0], rtol=0, atol=0)
+
+
+@every_variant
+@every_form
+def test_every_parameter_has_a_gradient_through_two_layers(name, options, form):
+    """The first and the last of a chain own only what somebody uses."""
+    chained = attention.mechanism(name).chain_name(cross=form == "cross", is_causal=form == "causal") is not None
+    places = [{"first_in_chain": True}, {"first_in_chain": False, "last_in_chain": True}] if chained else [{}, {}]
+    layers = [make(name, options, form, **place) for place in places]
+    x, *context = inputs(form)
+    carry = None
+    for layer in layers:
+        y, carry = layer(x, *context, carry=carry)
+        x = x + y
+    x.square().sum().backward()
+    idle = [f"layer {i}: {n}" for i, layer in enumerate(layers) for n, p in layer.named_parameters() if p.grad is None]
+    assert not idle, idle
+
+
+@every_variant
+def test_a_subclass_keeps_forward_s_signature(name, options):
+    wanted = list(inspect.signature(base.Attention.forward).parameters)
+    cls = attention.mechanism(name)
+    assert list(inspect.signature(cls.forward).parameters) == wanted
+    assert list(inspect.signature(cls.attention_maps).parameters) == wanted
+
+
+BAD_CALLS = {
+    "wrong width": (lambda layer: layer(torch.zeros(1, 3, WIDTH + 1)), "x has shape"),
+    "no batch": (lambda layer: layer(torch.zeros(3, WIDTH)), "x has shape"),
+    "context unasked": (lambda layer: layer(torch.zeros(1, 3, WIDTH), torch.zeros(1, 3, WIDTH)), "context"),
+    "mask of another length": (
+        lambda layer: layer(torch.zeros(1, 3, WIDTH), key_padding_mask=torch.zeros(1, 4, dtype=torch.bool)),
+        "key_padding_mask",
+    ),
+    "mask of numbers": (lambda layer: layer(torch.zeros(1, 3, WIDTH), key_padding_mask=torch.zeros(1, 3)), "bool"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("bad", BAD_CALLS)
+def test_wrong_input_is_named(name, bad):
+    call, words = BAD_CALLS[bad]
+    with pytest.raises(ValueError, match=words):
+        call(make(name, {}, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_wrong_construction_is_named(name):
+    with pytest.raises(ValueError, match="num_heads=3"):
+        attention.build(name, WIDTH, 3)
+    with pytest.raises(ValueError, match="no option depth"):
+        attention.build(name, WIDTH, HEADS, depth=2)
+    with pytest.raises(ValueError, match="dropout=1.5"):
+        attention.build(name, WIDTH, HEADS, dropout=1.5)
+
+
+def test_an_unknown_mechanism_is_named_and_the_known_are_listed():
+    with pytest.raises(ValueError, match="'lunar'.*softmax, linear, luna"):
+        attention.build("lunar", WIDTH, HEADS)

@@ -1,0 +1,157 @@
+"""Models: any mechanism per layer, carries by chain, seeded weights, generation, maps, and clear errors."""
+
+import pytest
+import torch
+
+from refattn import attention
+from refattn.models import CausalLM, Classifier, EncoderDecoder, ViT
+
+SMALL = {"embed_dim": 16, "num_heads": 2}
+HYBRIDS = ["softmax", "linear", "luna", ["luna", "softmax", "luna"], ["softmax", "luna", "linear"]]
+every_stack = pytest.mark.parametrize("names", HYBRIDS, ids=lambda n: n if isinstance(n, str) else "+".join(n))
+
+
+def ids(batch, tokens, vocab=11, seed=0):
+    return torch.randint(1, vocab, (batch, tokens), generator=torch.Generator().manual_seed(seed))
+
+
+def idle_parameters(model):
+    return [name for name, parameter in model.named_parameters() if parameter.grad is None]
+
+
+@every_stack
+@pytest.mark.parametrize("pool", ["mean", "first", "none"])
+def test_classifier_trains_every_parameter(names, pool):
+    model = Classifier(11, 4, attention=names, num_layers=3, pool=pool, positions="learned", max_len=9, **SMALL)
+    logits = model(ids(2, 9))
+    assert logits.shape == ((2, 9, 4) if pool == "none" else (2, 4))
+    logits.square().sum().backward()
+    assert not idle_parameters(model)
+
+
+@every_stack
+def test_classifier_ignores_what_is_padding(names):
+    model = Classifier(11, 4, attention=names, num_layers=3, **SMALL).double().eval()
+    short, rest = ids(2, 9), ids(2, 5, seed=1)
+    mask = torch.arange(14)[None].expand(2, 14) >= 9
+    torch.testing.assert_close(model(torch.cat([short, rest], 1), key_padding_mask=mask), model(short))
+
+
+@every_stack
+def test_language_model_trains_every_parameter_and_sees_no_future(names):
+    model = CausalLM(11, attention=names, num_layers=3, **SMALL)
+    tokens = ids(2, 9)
+    logits = model(tokens)
+    logits.square().sum().backward()
+    assert logits.shape == (2, 9, 11) and not idle_parameters(model)
+    changed = tokens.clone()
+    changed[:, 6:] = 1
+    torch.testing.assert_close(model(changed)[:, :6], logits[:, :6])
+
+
+@every_stack
+def test_generation_by_steps_equals_reading_the_prefix_again(names):
+    model = CausalLM(11, attention=names, num_layers=3, **SMALL).double().eval()
+    tokens = model.generate(ids(2, 4), 8)
+    for t in range(4, 12):
+        assert torch.equal(model(tokens[:, :t])[:, -1].argmax(-1), tokens[:, t])
+
+
+def test_sampling_depends_on_the_generator_alone():
+    model = CausalLM(11, num_layers=1, **SMALL).eval()
+    draw = lambda seed: model.generate(ids(2, 3), 20, temperature=1.0, generator=torch.Generator().manual_seed(seed))  # noqa: E731
+    assert torch.equal(draw(0), draw(0)) and not torch.equal(draw(0), draw(1))
+
+
+@every_stack
+@pytest.mark.parametrize("cross", [None, "softmax", "luna", "linear"])
+def test_encoder_decoder_trains_every_parameter(names, cross):
+    model = EncoderDecoder(11, target_vocab=7, attention=names, cross_attention=cross, num_layers=3, **SMALL)
+    mask = torch.arange(8)[None] >= torch.tensor([8, 5])[:, None]
+    logits = model(ids(2, 8), target=ids(2, 6, 7), key_padding_mask=mask)
+    logits.square().sum().backward()
+    assert logits.shape == (2, 6, 7) and not idle_parameters(model)
+
+
+def test_a_luna_decoder_begins_with_the_encoder_s_packed_sequence():
+    model = EncoderDecoder(11, attention="luna", num_layers=2, **SMALL)
+    owners = [name for name, _ in model.named_parameters() if name.endswith("slots")]
+    assert owners == ["encoder.blocks.0.self_attention.slots"]
+    last = model.decoder.blocks[-1].cross_attention
+    assert last.norm is None, "nobody reads the P that the last layer would hand on"
+    assert model.encoder.blocks[-1].self_attention.norm is not None, "the decoder reads the encoder's last P"
+
+
+def test_encoder_decoder_generates_what_decoding_the_prefix_gives():
+    model = EncoderDecoder(11, attention="luna", num_layers=2, **SMALL).double().eval()
+    source, tokens = ids(2, 8), ids(2, 1)
+    tokens = model.generate(source, tokens, 5)
+    for t in range(1, 6):
+        assert torch.equal(model(source, target=tokens[:, :t])[:, -1].argmax(-1), tokens[:, t])
+
+
+@every_stack
+def test_vit_trains_every_parameter_and_tokens_are_patches(names):
+    model = ViT((8, 12), 5, patch_size=4, channels=3, attention=names, num_layers=3, **SMALL)
+    images = torch.arange(2 * 3 * 8 * 12.0).reshape(2, 3, 8, 12)
+    torch.testing.assert_close(model.patches(images)[0, 4].reshape(3, 4, 4), images[0, :, 4:8, 4:8])
+    model(images / 600).square().sum().backward()
+    assert not idle_parameters(model)
+
+
+def test_maps_come_one_dict_a_layer():
+    model = Classifier(11, 4, attention=["luna", "softmax"], **SMALL)
+    maps = model.attention_maps(ids(2, 9))
+    assert [sorted(layer["self"]) for layer in maps] == [["effective", "pack", "unpack"], ["effective"]]
+    both = EncoderDecoder(11, attention="luna", num_layers=1, **SMALL).attention_maps(ids(2, 9), target=ids(2, 5))
+    assert both["decoder"][0]["cross"]["effective"].shape == (2, 4, 5, 9)
+
+
+@pytest.mark.parametrize("other", [n for n in attention.names() if n != "softmax"])
+def test_one_mechanism_does_not_change_the_weights_beside_it(other):
+    plain = Classifier(11, 4, attention=["softmax", "softmax"], **SMALL).state_dict()
+    mixed = Classifier(11, 4, attention=[other, "softmax"], **SMALL).state_dict()
+    same = [name for name in plain if "blocks.0.self_attention" not in name]
+    assert all(torch.equal(plain[name], mixed[name]) for name in same)
+
+
+def test_a_model_leaves_the_caller_s_random_numbers_alone():
+    torch.manual_seed(3)
+    wanted = torch.rand(4)
+    torch.manual_seed(3)
+    Classifier(11, 4, **SMALL)
+    assert torch.equal(torch.rand(4), wanted)
+
+
+def test_several_ids_a_token_are_summed():
+    model = Classifier((5, 3), 4, positions="none", pool="none", **SMALL)
+    pair = torch.tensor([[[4, 2]]])
+    tables = model.embedding.tables
+    torch.testing.assert_close(model.embedding.embed(pair)[0, 0], 4 * (tables[0].weight[4] + tables[1].weight[2]))
+
+
+WRONG = {
+    "unknown mechanism": (lambda: Classifier(11, 4, attention="lunar"), "'lunar'"),
+    "a list of another length": (lambda: Classifier(11, 4, attention=["softmax"], num_layers=2), "1 names"),
+    "options of another length": (lambda: Classifier(11, 4, attention_options=[{}], num_layers=2), "attention_options"),
+    "an option the mechanism lacks": (lambda: Classifier(11, 4, attention_options={"num_slots": 3}), "num_slots"),
+    "unknown positions": (lambda: Classifier(11, 4, positions="rotary"), "'rotary'"),
+    "unknown pool": (lambda: Classifier(11, 4, pool="max"), "'max'"),
+    "unknown norm": (lambda: Classifier(11, 4, norm="sandwich"), "'sandwich'"),
+    "unknown activation": (lambda: Classifier(11, 4, activation="tanh"), "'tanh'"),
+    "longer than the table": (lambda: Classifier(11, 4, positions="learned", max_len=3)(ids(1, 4)), "max_len=3"),
+    "real vectors for ids": (lambda: Classifier(11, 4)(torch.zeros(1, 4)), "integer ids"),
+    "ids for real vectors": (lambda: Classifier(None, 4, input_dim=3)(ids(1, 4)), "real vectors"),
+    "neither ids nor vectors": (lambda: Classifier(None, 4), "exactly one"),
+    "patches that do not tile": (lambda: ViT(9, 4), "patch_size=4"),
+    "an image of another shape": (lambda: ViT(8, 4)(torch.zeros(1, 3, 8, 8)), "images"),
+    "an empty prompt": (lambda: CausalLM(11).generate(torch.zeros(1, 0, dtype=torch.long), 3), "prompt"),
+    "a negative temperature": (lambda: CausalLM(11).generate(ids(1, 2), 3, temperature=-1.0), "temperature"),
+}
+
+
+@pytest.mark.parametrize("wrong", WRONG)
+def test_wrong_use_is_named(wrong):
+    call, words = WRONG[wrong]
+    with pytest.raises(ValueError, match=words):
+        call()
