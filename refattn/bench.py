@@ -1,7 +1,7 @@
-"""Mechanisms against softmax attention, in seconds: every cell is timed in one process, in alternation with its reference.
+"""Mechanisms against softmax attention, in seconds: each cell is timed in one process, alternating with its references.
 
 Two references stand beside each mechanism: torch's fused softmax attention, and the mechanism's *floor*, its own linear
-layers on the same shapes with nothing between them. What is above the floor is what a better algorithm could still save.
+layers on the same shapes with nothing between them. What lies above the floor is what a better algorithm could save.
 
     rows = bench.run(["linear", "luna"], [1024, 4096])
 """
@@ -25,6 +25,7 @@ def run(
     heads=4,
     batch=1,
     rounds=7,
+    min_seconds=0.05,
     causal=(False, True),
     backward=True,
     device="cpu",
@@ -37,55 +38,58 @@ def run(
     Args:
         mechanisms: names of `refattn.attention`; softmax joins them if it is not among them.
         lengths: numbers of tokens N.  dim, heads, batch: shape of the layers and of their input [batch, N, dim].
-        rounds: times each cell is measured.  causal: which forms.
+        rounds, min_seconds: how often each cell is measured, and for how long each time.  causal: which forms.
         memory_limit: bytes a call may need; a cell that would need more is skipped, and says so.
         options: {mechanism: keyword arguments of its constructor}.
         progress: called with each line of the table as soon as it is known, or None.
 
-    Returns: a list of dicts with "mechanism", "n", "causal", "direction", and either "skipped" (the reason) or "seconds",
-        "times_softmax" and "times_floor", each as (median, min, max) over rounds ("times_softmax" is None if that was
-        skipped).
-    Raises: ValueError for an unknown mechanism.
+    Returns: a list of dicts with "n", "causal", "direction", "mechanism", and either "skipped" (the reason), or
+        "seconds", "times_softmax" and "times_floor", each (median, min, max) over rounds; "times_softmax" is None where
+        softmax was skipped.
+    Raises: ValueError for an unknown mechanism or option.
     """
     names = ["softmax", *(name for name in mechanisms if name != "softmax")]
     directions = ["forward", "forward+backward"] if backward else ["forward"]
-    rows = []
     say = progress or (lambda line: None)
     say(HEADER)
+    rows = []
     for is_causal in causal:
-        layers, skipped = {}, {}
+        layers, lacking = {}, {}
         for name in names:
-            if is_causal and "causal" not in attention.mechanism(name).forms:
-                skipped[name] = "has no causal form"
-            else:
-                given = {"is_causal": is_causal, **(options or {}).get(name, {})}
-                layers[name] = attention.build(name, dim, heads, **given).to(device).eval()
+            mechanism = attention.mechanism(name)
+            if is_causal and "causal" not in mechanism.forms:
+                lacking[name] = "has no causal form"
+                continue
+            given = {"max_len": max(lengths)} if "max_len" in attention.known_options(mechanism) else {}
+            given |= (options or {}).get(name, {})
+            layers[name] = attention.build(name, dim, heads, is_causal=is_causal, **given).to(device).eval()
         for n in lengths:
             for direction in directions:
                 shape = (batch, n, dim)
-                reasons = skipped | too_large(layers, shape, direction, memory_limit)
-                rows += cell([name for name in names if name not in reasons], layers, shape, direction, rounds)
-                rows += [{"mechanism": name, "skipped": reason} for name, reason in reasons.items()]
+                skipped = lacking | too_large(layers, shape, direction, memory_limit)
+                timed = {name: layer for name, layer in layers.items() if name not in skipped}
+                measured = cell(timed, shape, direction, rounds, min_seconds)
+                measured |= {name: {"skipped": reason} for name, reason in skipped.items()}
+                place = {"n": n, "causal": is_causal, "direction": direction}
+                rows += [place | {"mechanism": name} | measured[name] for name in names]
                 for row in rows[-len(names) :]:
-                    row |= {"n": n, "causal": is_causal, "direction": direction}
                     say(line(row))
     return rows
 
 
-def cell(names, layers, shape, direction, rounds):
-    """Rows of the mechanisms `names` at one shape, all timed against each other and against their floors."""
-    calls = {name: call(layers[name], shape, direction) for name in names}
-    calls |= {f"floor of {name}": floor(layers[name], shape, direction) for name in names}
-    found = measure.latency(calls, rounds=rounds)
-    return [
-        {
-            "mechanism": name,
+def cell(layers, shape, direction, rounds, min_seconds):
+    """{mechanism: its times} at one shape, all timed against each other and against their floors."""
+    calls = {name: call(layer, shape, direction) for name, layer in layers.items()}
+    calls |= {f"floor of {name}": floor(layer, shape, direction) for name, layer in layers.items()}
+    found = measure.latency(calls, rounds=rounds, min_seconds=min_seconds)
+    return {
+        name: {
             "seconds": found.seconds[name],
-            "times_softmax": found.ratio(name, "softmax") if "softmax" in names else None,
+            "times_softmax": found.ratio(name, "softmax") if "softmax" in layers else None,
             "times_floor": found.ratio(name, f"floor of {name}"),
         }
-        for name in names
-    ]
+        for name in layers
+    }
 
 
 def call(layer, shape, direction):
@@ -142,7 +146,7 @@ def differentiated(function, inputs, layer):
 
 
 def too_large(layers, shape, direction, limit):
-    """{name: reason} for the layers whose call would need more bytes than the limit, foreseen from two short lengths."""
+    """{name: reason} for layers whose call would need more bytes than the limit, foreseen from two short lengths."""
     batch, n, dim = shape
     reasons = {}
     for name, layer in layers.items():

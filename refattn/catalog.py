@@ -79,7 +79,7 @@ RECORDS = (
     # attention: eight papers
     Record("luna", "Luna", "Luna: Linear Unified Nested Attention",
            "Ma, Kong, Wang, Zhou, May, Ma, Zettlemoyer", "NeurIPS", 2021, "2106.01540",
-           "attention", 10, code="XuezheMax/fairseq-apollo", forms=ALL_FORMS, ready=PARTS),
+           "attention", 10, code="XuezheMax/fairseq-apollo", forms=ALL_FORMS, ready=("code",)),
     Record("mega", "Mega", "Mega: Moving Average Equipped Gated Attention",
            "Ma, Zhou, Kong, He, Gui, Neubig, May, Zettlemoyer", "ICLR", 2023, "2209.10655",
            "attention", 11, code="facebookresearch/mega", forms=ALL_FORMS),
@@ -140,7 +140,7 @@ RECORDS = (
     # baselines that the papers measure themselves against
     Record("softmax", "Softmax attention", "Attention Is All You Need",
            "Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin", "NeurIPS", 2017, "1706.03762",
-           "baseline", 1, code="tensorflow/tensor2tensor", forms=ALL_FORMS, ready=("code", "lesson", "exercises")),
+           "baseline", 1, code="tensorflow/tensor2tensor", forms=ALL_FORMS, ready=("code",)),
     Record("linear", "Linear attention",
            "Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention",
            "Katharopoulos, Vyas, Pappas, Fleuret", "ICML", 2020, "2006.16236",
@@ -180,12 +180,12 @@ RECORDS = (
 # fmt: on
 
 LESSONS = (
-    Lesson(0, "start_here", "Start here: the map of the collection", (), 20, ready=True),
-    Lesson(1, "softmax_attention", "Softmax attention", (0,), 60, ready=True),
-    Lesson(2, "measuring_cost", "Measuring cost", (1,), 60, ready=True),
+    Lesson(0, "start_here", "Start here: the map of the collection", (), 20),
+    Lesson(1, "softmax_attention", "Softmax attention", (0,), 60),
+    Lesson(2, "measuring_cost", "Measuring cost", (1,), 60),
     Lesson(3, "kernel_attention", "Kernel attention: linear, Performer, cosFormer", (2,)),
     Lesson(4, "sparse_and_low_rank_attention", "Sparse and low-rank attention", (2,)),
-    Lesson(10, "luna", "Luna: pack, then unpack", (2,), 60, ready=True),
+    Lesson(10, "luna", "Luna: pack, then unpack", (2,), 60),
     Lesson(11, "mega", "Mega: moving averages and a gate", (3, 4)),
     Lesson(12, "couplformer", "Couplformer: rows times columns", (4,)),
     Lesson(13, "evolving_attention", "Evolving Attention: maps that grow through layers", (1,)),

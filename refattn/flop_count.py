@@ -65,13 +65,16 @@ FORMULAS = {
 
 
 def flops(function, *args, by_operator=False, **kwargs):
-    """Floating-point operations of `function(*args, **kwargs)`, a multiply-add as 2; backward too if it is run inside.
+    """Floating-point operations of `function(*args, **kwargs)`, a multiply-add as 2; backward too if it runs inside.
 
     Counted are matrix products, convolutions, attention kernels (the whole map, even if causal) and FFTs (real ones as
     half a complex one, 5 n log2 n). Sums, softmaxes, outer products and other element-wise work are not: they grow as
     the tensors that `peak_bytes` counts.
 
-    Args: function: a callable or module;  by_operator: return {operator: FLOPs} and not the sum.
+    Args:
+        function: a callable or module. Run backward in it by `.backward()`: torch's counter follows modules by hooks
+            that `torch.autograd.grad` towards a module's own input does not bear.
+        by_operator: return {operator: FLOPs} and not the sum.
     """
     with FlopCounterMode(display=False, custom_mapping=FORMULAS) as counter, _slow_path():
         function(*args, **kwargs)

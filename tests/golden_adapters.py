@@ -1,7 +1,9 @@
 """How each slug's golden arrays map to our functions and modules: renaming and reshaping only, no mathematics.
 
 An adapter takes a `Case` and returns the outputs by the names they have in the file (without `out.`). Options and
-shapes come from the case's `config`, so that cases nobody has seen yet run through the same lines.
+shapes come from the case's `config`, so that cases nobody has seen yet run through the same lines. Gradients of the
+loss (Σ out · r over every r in the file, or the output "loss" if the adapter returns one) are the harness's affair;
+other gradients an adapter returns itself, as "grad.NAME".
 """
 
 import torch
@@ -14,14 +16,21 @@ from refattn.models.stack import Block
 
 
 def bind(module, tensors):
-    """Put `tensors` (by parameter name) in the place of the module's parameters; every one must fit and be used."""
-    for name, parameter in list(module.named_parameters()):
+    """Put `tensors` (by name) in the place of the module's parameters and buffers; every one must fit and be used.
+
+    A parameter that stands in several places is given once, under its first name. Buffers may keep their values.
+    """
+    bound = {}
+    buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in tensors]
+    for name, old in [*module.named_parameters(remove_duplicate=False), *buffers]:
+        if id(old) not in bound:
+            bound[id(old)] = tensors.pop(name)
+        tensor = bound[id(old)]
+        assert tensor.shape == old.shape, f"{name}: {tuple(tensor.shape)} for {tuple(old.shape)}"
         owner, _, leaf = name.rpartition(".")
-        tensor = tensors.pop(name)
-        assert tensor.shape == parameter.shape, f"{name}: {tuple(tensor.shape)} for {tuple(parameter.shape)}"
         delattr(module.get_submodule(owner), leaf)
         setattr(module.get_submodule(owner), leaf, tensor)
-    assert not tensors, f"no parameter takes {sorted(tensors)}"
+    assert not tensors, f"nothing takes {sorted(tensors)}"
     return module.double().eval()
 
 

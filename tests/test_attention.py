@@ -125,6 +125,11 @@ def test_shared_projections_are_one_set_of_parameters():
     assert {id(p) for p in layers[0].parameters()} == {id(p) for p in layers[1].parameters()}
 
 
+def test_projections_of_another_shape_are_refused():
+    with pytest.raises(ValueError, match="4 heads"):
+        attention.build("linear", 16, 2, projections=base.Projections(16, 4))
+
+
 def test_luna_parameter_counts_are_those_of_the_paper():
     """Tied 5 (D² + D), untied 7 (D² + D), causal 5 or 6, besides P0 and its norm."""
     D, per_map = 16, 16 * 16 + 16

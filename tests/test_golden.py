@@ -41,21 +41,30 @@ def test_case_agrees_with_the_authors_code(golden_path):
     rtol, atol = TOLERANCES.get(slug, DEFAULT_TOLERANCE)
     outputs = ADAPTERS[slug](case)
 
-    loss = sum((outputs[name] * weight).sum() for name, weight in case.named("r.").items())
-    expected = {n: t for n, t in case.named("out.").items() if n != "loss" and n not in INFORMATION.get(slug, ())}
+    loss = outputs.get("loss")
+    if loss is None:
+        loss = sum((outputs[name] * weight).sum() for name, weight in case.named("r.").items() if name in outputs)
+    expected = {name: t for name, t in case.named("out.").items() if name not in INFORMATION.get(slug, ())}
+    if torch.is_tensor(loss) and "loss" in expected:
+        outputs["loss"] = loss.reshape(expected["loss"].shape)
     missing = sorted(set(expected) - set(outputs))
     assert not missing, f"the adapter returns nothing for {missing}"
-    if "out.loss" in case:
-        outputs["loss"], expected["loss"] = loss.reshape(1), case["out.loss"]
     for name, wanted in expected.items():
-        message = lambda text, name=name: f"output {name}: {text}"  # noqa: E731
-        torch.testing.assert_close(outputs[name].detach().to(wanted), wanted, rtol=rtol, atol=atol, msg=message)
+        agree(f"output {name}", outputs[name], wanted, rtol, atol)
 
     gradients = case.named("grad.")
-    if gradients:
+    if torch.is_tensor(loss) and loss.requires_grad:
         loss.backward()
     for name, wanted in gradients.items():
-        leaf = next(case[n] for n in (name, f"in.{name}", f"w.{name}") if n in case)
-        assert leaf.grad is not None, f"no gradient reaches {name}"
-        message = lambda text, name=name: f"gradient of {name}: {text}"  # noqa: E731
-        torch.testing.assert_close(leaf.grad, wanted, rtol=rtol, atol=atol, msg=message)
+        leaf = next((case[n] for n in (name, f"in.{name}", f"w.{name}") if n in case), None)
+        found = outputs.get(f"grad.{name}") if leaf is None else leaf.grad
+        assert found is not None, f"no gradient reaches {name}"
+        agree(f"gradient of {name}", found, wanted, rtol, atol)
+
+
+def agree(what, found, wanted, rtol, atol):
+    """Equal up to the tolerance, and numbers of the same kind: a count must be a whole number here too."""
+    found = torch.as_tensor(found).detach()
+    assert found.is_floating_point() == wanted.is_floating_point(), f"{what}: {found.dtype} for {wanted.dtype}"
+    message = lambda text: f"{what}: {text}"  # noqa: E731
+    torch.testing.assert_close(found.to(wanted), wanted.detach(), rtol=rtol, atol=atol, msg=message)

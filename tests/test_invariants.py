@@ -85,8 +85,10 @@ def test_forms_are_those_of_the_catalogue(name, options):
 @every_form
 @pytest.mark.parametrize("tokens", [1, 2, 33, 333])
 @pytest.mark.parametrize("masked", [False, True])
-def test_output_is_the_effective_map_times_values(name, options, form, tokens, masked):
-    """The fast form against the explicit one, at odd lengths, alone and with masks."""
+def test_fast_form_equals_its_explicit_twin(name, options, form, tokens, masked):
+    """At odd lengths, alone and with masks."""
+    if masked and "mask" not in attention.mechanism(name).forms:
+        pytest.skip(f"{name} has no masked form, and the catalogue says so")
     layer = make(name, options, form)
     args = inputs(form, tokens=tokens, keys=tokens + 2)
     keys = args[-1].shape[1]
@@ -133,7 +135,8 @@ def test_causal_output_has_no_gradient_to_the_future(name, options):
     y, _ = layer(x)
     for t in (0, 5, 127, 128, 148):
         (gradient,) = torch.autograd.grad(y[:, t].sum(), x, retain_graph=True)
-        assert gradient[:, t + 1 :].abs().max() == 0 and gradient[:, : t + 1].abs().max() > 0
+        # not exactly zero: a transform over all positions (FFT) leaves rounding where nothing should be
+        assert gradient[:, t + 1 :].abs().max() <= 1e-14 * gradient[:, : t + 1].abs().max()
 
 
 @every_variant
@@ -244,7 +247,9 @@ def test_lower_precision_agrees_with_float64(name, options, form, dtype):
 def test_compiles_to_one_graph_with_the_same_result(name, options, form):
     layer = make(name, options, form)
     args = inputs(form, tokens=140)
-    mask = mask_of([args[-1].shape[1], 5], args[-1].shape[1])
+    masked = "mask" in attention.mechanism(name).forms
+    mask = mask_of([args[-1].shape[1], 5], args[-1].shape[1]) if masked else None
+    torch.compiler.reset()  # or the many small cases reach the limit on recompilations
     compiled = torch.compile(layer, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(*args, key_padding_mask=mask)[0], layer(*args, key_padding_mask=mask)[0])
 
@@ -260,21 +265,49 @@ def test_state_dict_round_trip_and_determinism(name, options, form):
     torch.testing.assert_close(other(*args)[0], layer(*args)[0], rtol=0, atol=0)
 
 
+def make_two(name, options, form):
+    """Two layers in a row, the first and the last of their chain if the mechanism has one."""
+    chained = attention.mechanism(name).chain_name(cross=form == "cross", is_causal=form == "causal") is not None
+    places = [{"first_in_chain": True}, {"first_in_chain": False, "last_in_chain": True}] if chained else [{}, {}]
+    return [make(name, options, form, **place) for place in places]
+
+
+def run_two(layers, x, *context, **mask):
+    """Both layers with a plain residual, the carry handed on."""
+    carry = None
+    for layer in layers:
+        y, carry = layer(x, *context, carry=carry, **mask)
+        x = x + y
+    return x
+
+
 @every_variant
 @every_form
 def test_every_parameter_has_a_gradient_through_two_layers(name, options, form):
     """The first and the last of a chain own only what somebody uses."""
-    chained = attention.mechanism(name).chain_name(cross=form == "cross", is_causal=form == "causal") is not None
-    places = [{"first_in_chain": True}, {"first_in_chain": False, "last_in_chain": True}] if chained else [{}, {}]
-    layers = [make(name, options, form, **place) for place in places]
-    x, *context = inputs(form)
-    carry = None
-    for layer in layers:
-        y, carry = layer(x, *context, carry=carry)
-        x = x + y
-    x.square().sum().backward()
+    layers = make_two(name, options, form)
+    run_two(layers, *inputs(form)).square().sum().backward()
     idle = [f"layer {i}: {n}" for i, layer in enumerate(layers) for n, p in layer.named_parameters() if p.grad is None]
     assert not idle, idle
+
+
+@every_variant
+@pytest.mark.parametrize("form", ["self", "causal"])
+def test_padding_changes_nothing_through_two_layers(name, options, form):
+    if "mask" not in attention.mechanism(name).forms:
+        pytest.skip(f"{name} has no masked form, and the catalogue says so")
+    layers = make_two(name, options, form)
+    (x,) = inputs(form, tokens=20)
+    padded = torch.cat([x, 1e3 * torch.ones(2, 6, WIDTH, dtype=torch.float64)], 1)
+    masked = run_two(layers, padded, key_padding_mask=mask_of([20, 20], 26))
+    torch.testing.assert_close(masked[:, :20], run_two(layers, x), rtol=1e-9, atol=1e-9)
+
+
+@every_variant
+def test_causal_prefix_is_the_same_through_two_layers(name, options):
+    layers = make_two(name, options, "causal")
+    (x,) = inputs("causal", tokens=150)
+    torch.testing.assert_close(run_two(layers, x)[:, :70], run_two(layers, x[:, :70]), rtol=1e-9, atol=1e-10)
 
 
 @every_variant

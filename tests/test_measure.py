@@ -1,6 +1,8 @@
 """Counts agree with counting by hand; exponents and crossings are found where we put them."""
 
+import json
 import math
+import platform
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refattn import measure
+from refattn import bench, measure
 
 B, H, N, M, d, D = 2, 3, 16, 20, 8, 24
 F32 = 4  # bytes
@@ -177,8 +179,29 @@ def test_the_crossing_is_found_between_lengths():
 
 
 def test_environment_names_versions_and_processor_but_no_machine():
-    import platform
-
     found = measure.environment()
     assert found["torch"] == torch.__version__ and found["processor"] and found["device"] == "cpu"
     assert platform.node() not in found.values()
+
+
+def test_bench_has_a_row_for_every_cell_and_a_reason_for_every_hole(tmp_path):
+    shape = {"dim": 8, "heads": 2, "rounds": 1, "min_seconds": 1e-4, "progress": None}
+    rows = bench.run(["linear"], [8, 16], **shape)
+    assert [(r["n"], r["causal"], r["direction"], r["mechanism"]) for r in rows] == [
+        (n, causal, direction, name)
+        for causal in (False, True)
+        for n in (8, 16)
+        for direction in ("forward", "forward+backward")
+        for name in ("softmax", "linear")
+    ]
+    assert all(r["times_softmax"] == (1, 1, 1) for r in rows if r["mechanism"] == "softmax")
+    bench.to_json(rows, tmp_path / "rows.json")
+    assert json.loads((tmp_path / "rows.json").read_text())["rows"][0]["n"] == 8
+    lines = []
+    huge = bench.run(["linear"], [10**9], causal=(False,), backward=False, **shape | {"progress": lines.append})
+    assert [("GiB" in r["skipped"]) for r in huge] == [True, True] and "skipped: needs about" in lines[-1]
+
+
+def test_the_floor_of_softmax_attention_is_its_four_projections():
+    layer = bench.attention.build("softmax", D, H)
+    assert measure.flops(bench.floor(layer, (B, N, D), "forward")) == 4 * 2 * B * N * D * D

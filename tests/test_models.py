@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from refattn import attention
+from refattn.layers.residual import Residual
 from refattn.models import CausalLM, Classifier, EncoderDecoder, ViT
+from refattn.models.stack import Stack
 
 SMALL = {"embed_dim": 16, "num_heads": 2}
 HYBRIDS = ["softmax", "linear", "luna", ["luna", "softmax", "luna"], ["softmax", "luna", "linear"]]
@@ -155,3 +157,29 @@ def test_wrong_use_is_named(wrong):
     call, words = WRONG[wrong]
     with pytest.raises(ValueError, match=words):
         call()
+
+
+class LastBranch(Residual):
+    """A connection that also adds the branch of the layer before: enough to see whether its carry finds its way."""
+
+    def add(self, x, branch, carry):
+        return x + branch + (0 if carry is None else carry), branch
+
+
+def test_a_connection_s_carry_runs_through_the_depth_in_both_forms():
+    stack = Stack(["linear"] * 3, 16, 2, is_causal=True, residual=LastBranch).double().eval()
+    plain = Stack(["linear"] * 3, 16, 2, is_causal=True).double().eval()
+    x = torch.randn(2, 5, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    y, carries = stack(x)
+    assert set(carries) == {"residual-self"} and not torch.allclose(y, plain(x)[0])
+    states, steps = stack.init_state(2), []
+    for t in range(5):
+        y_t, states = stack.step(x[:, t], states)
+        steps.append(y_t)
+    torch.testing.assert_close(torch.stack(steps, 1), y)
+
+
+def test_a_decoder_goes_on_with_the_joint_chains_only():
+    model = EncoderDecoder(11, attention="luna", num_layers=1, **SMALL)
+    model.encoder.blocks[0].self_residual.__class__ = LastBranch
+    assert set(model.encode(ids(2, 8))[1]) == {"luna"}

@@ -6,7 +6,8 @@ A fast function has an explicit (quadratic or sequential) twin beside it; tests 
 
 **Module.** `forward(x, context=None, *, key_padding_mask=None, carry=None) -> (y, carry)`, with `x, y: [B, N, D]`,
 `context: [B, M, D]` for cross attention, `key_padding_mask: [B, M]` bool, True = ignore that key. A query that sees
-no key gets zero before the output projection. Padded *query* rows are computed like any other; nobody should read them.
+no key gets zero before the output projection. Padded *query* rows are computed like any other; nobody should read them,
+and a mechanism whose real rows look at other query rows (Evolving Attention's convolution) hides the padded ones.
 
 **carry** is what a mechanism hands to the next layer besides `x` (Luna's packed sequence, Evolving Attention's
 logits). Layers that exchange carries form a *chain*; a stack keeps one carry per chain name, so mixed stacks neither
@@ -15,7 +16,8 @@ lose nor mix them. `chain_name(cross, is_causal)` gives the name, or None. A lay
 no parameter is without a gradient. A carry is a tensor or a named tuple of tensors.
 
 **Who owns the residual.** Normally the block adds `x` and normalises; a mechanism that is a whole layer (Mega) sets
-`owns_residual = True` and returns the finished sum.
+`owns_residual = True`, takes `norm` and `eps`, and returns the finished sum. What runs around any mechanism through the
+depth (the momentum connection) is a residual of its own kind, in `refattn/layers/residual.py`, with its own carry.
 
 **Maps.** `attention_maps(x, ...)` takes forward's arguments and returns a dict with `"effective" [B, G, N, M]`, the
 matrix that the mechanism applies implicitly (G = heads unless the docstring says otherwise), and its own parts.
@@ -23,7 +25,9 @@ matrix that the mechanism applies implicitly (G = heads unless the docstring say
 **Steps.** Mechanisms with "step" in `forms` are also recurrences: `init_state(batch_size, carry=None)` and
 `step(x_t, state) -> (y_t, state)`, with `x_t, y_t: [B, D]`, equal to the causal parallel form token by token.
 
-**Projections** are a module of their own (`Projections`), handed in by whoever wants to share or replace them.
+**Projections** are a module of their own (`Projections`), handed in by whoever wants to share or replace them: another
+object with its attributes `query`, `key`, `value`, `output` (each with `weight` and `bias`) and methods will do; `bias`
+and `qkv_bias` are then its affair. A mechanism without such maps (Mega) lets `make_projections` return None.
 Nothing in this file computes attention.
 """
 
@@ -134,6 +138,9 @@ class Attention(nn.Module):
         self.dropout, self.is_causal, self.cross = dropout, is_causal, cross
         if projections is None:
             projections = self.make_projections(bias=bias, qkv_bias=qkv_bias)
+        elif (projections.num_heads, projections.head_dim) != (num_heads, self.head_dim):
+            came = f"{projections.num_heads} heads × {projections.head_dim}"
+            raise ValueError(f"projections have {came}: wanted {num_heads} × {self.head_dim}")
         self.projections = projections
 
     def make_projections(self, *, bias, qkv_bias):

@@ -8,7 +8,10 @@ from torch import nn
 
 
 class Residual(nn.Module):
-    """One residual connection with its LayerNorm; used as `y = r.after(x, f(r.before(x)))`.
+    """One residual connection with its LayerNorm: `y, carry = r.after(x, f(r.before(x)), carry)`.
+
+    A connection that looks back (the momentum connection) overrides `add`: its carry runs through the depth of a stack,
+    one per kind of sub-layer, and begins anew for every token in the step form. The plain one hands on None.
 
     Args: width: D;  norm: "post" or "pre";  dropout: rate on the branch;  eps: of the LayerNorm.
     Raises: ValueError for another `norm`.
@@ -25,7 +28,11 @@ class Residual(nn.Module):
         """What the branch reads."""
         return self.norm(x) if self.is_pre else x
 
-    def after(self, x, branch):
-        """The stream after the branch has been added."""
-        x = x + self.dropout(branch)
-        return x if self.is_pre else self.norm(x)
+    def add(self, x, branch, carry):
+        """Stream and branch joined, and what the same connection of the next layer wants to know."""
+        return x + branch, None
+
+    def after(self, x, branch, carry=None):
+        """The stream after the branch has been added, and the connection's own carry."""
+        x, carry = self.add(x, self.dropout(branch), carry)
+        return (x if self.is_pre else self.norm(x)), carry

@@ -31,16 +31,31 @@ class Block(nn.Module):
     Args:
         width: D.  self_attention, cross_attention: modules under the attention contract (cross may be None).
         feed_forward: a module on [..., D], or None.
-        norm, dropout, eps: of the residual connections (see `Residual`).
+        residual: makes the connections around the attentions (the feed-forward net's is plain).
+        norm, dropout, eps: of the connections, see `Residual`.
     """
 
-    def __init__(self, width, self_attention, feed_forward, *, cross_attention=None, norm="pre", dropout=0.0, eps=1e-5):
+    def __init__(
+        self,
+        width,
+        self_attention,
+        feed_forward,
+        *,
+        cross_attention=None,
+        residual=Residual,
+        norm="pre",
+        dropout=0.0,
+        eps=1e-5,
+    ):
         super().__init__()
-        residual = {"norm": norm, "dropout": dropout, "eps": eps}
+        placing = {"norm": norm, "dropout": dropout, "eps": eps}
         self.self_attention, self.cross_attention, self.feed_forward = self_attention, cross_attention, feed_forward
-        self.self_residual = None if self_attention.owns_residual else Residual(width, **residual)
-        self.cross_residual = None if cross_attention is None else Residual(width, **residual)
-        self.feed_residual = None if feed_forward is None else Residual(width, **residual)
+
+        def around(layer):
+            return None if layer is None or layer.owns_residual else residual(width, **placing)
+
+        self.self_residual, self.cross_residual = around(self_attention), around(cross_attention)
+        self.feed_residual = None if feed_forward is None else Residual(width, **placing)
 
     def attend(self, layer, residual, x, carries, maps, label, **inputs):
         """One attention sub-layer: its residual around it, its carry taken from and put back into its chain."""
@@ -52,7 +67,21 @@ class Block(nn.Module):
         y, carry = layer(read, **inputs)
         if chain is not None:
             carries = carries | {chain: carry}
-        return (y if residual is None else residual.after(x, y)), carries
+        return self.add(residual, x, y, carries, label)
+
+    def add(self, residual, x, branch, carries, label):
+        """The stream after a sub-layer, and the carries with the connection's own, if it has one."""
+        if residual is None:
+            return branch, carries
+        key = f"residual-{label}"
+        x, carry = residual.after(x, branch, carries.get(key))
+        return x, carries if carry is None else carries | {key: carry}
+
+    def feed(self, x):
+        """The feed-forward sub-layer on [..., D]."""
+        if self.feed_forward is None:
+            return x
+        return self.feed_residual.after(x, self.feed_forward(self.feed_residual.before(x)))[0]
 
     def forward(self, x, carries, *, key_padding_mask=None, context=None, context_mask=None, maps=None):
         """`x [B, N, D]` and the carries after this block; `maps`, a dict, receives the attention maps if given."""
@@ -61,10 +90,14 @@ class Block(nn.Module):
         if self.cross_attention is not None:
             other = {"context": context, "key_padding_mask": context_mask}
             x, carries = self.attend(self.cross_attention, self.cross_residual, x, carries, maps, "cross", **other)
-        if self.feed_forward is not None:
-            branch = self.feed_forward(self.feed_residual.before(x))
-            x = self.feed_residual.after(x, branch)
-        return x, carries
+        return self.feed(x), carries
+
+    def step(self, x_t, state, carries):
+        """One token `[B, D]`: its output, the attention's new state, and the carries of the connections."""
+        residual = self.self_residual
+        y, state = self.self_attention.step(x_t if residual is None else residual.before(x_t), state)
+        x_t, carries = self.add(residual, x_t, y, carries, "self")
+        return self.feed(x_t), state, carries
 
 
 class Stack(nn.Module):
@@ -77,6 +110,7 @@ class Stack(nn.Module):
         is_causal: of the self-attention.  cross: each block also attends to a context, by the mechanisms `cross_names`.
         started, read_after: chains that begin before this stack (a decoder's, begun by its encoder), and chains whose
             last carry somebody reads after it. They decide which layers own what begins or ends a chain.
+        residual: makes the connections around the attentions, see `Block`.
         norm, activation, dropout, eps: see `Residual` and `FeedForward`.  seed: of the weights.
     """
 
@@ -94,6 +128,7 @@ class Stack(nn.Module):
         cross_options=None,
         started=(),
         read_after=(),
+        residual=Residual,
         norm="pre",
         activation="gelu",
         dropout=0.0,
@@ -111,6 +146,8 @@ class Stack(nn.Module):
                 sublayers.append(None)
                 continue
             name, given, form = sublayer
+            if attention.mechanism(name).owns_residual:
+                given = {"norm": norm, "eps": eps} | given
             if chain is not None:
                 first = chain not in chains[:place] and chain not in started
                 last = chain not in chains[place + 1 :] and chain not in read_after
@@ -121,8 +158,8 @@ class Stack(nn.Module):
         for i in range(depth):
             with seeded(seed, f"{label}{i}/feed-forward"):
                 feed = None if ffn_dim == 0 else FeedForward(width, ffn_dim, activation=activation, dropout=dropout)
-            parts = {"cross_attention": sublayers[2 * i + 1], "norm": norm, "dropout": dropout, "eps": eps}
-            self.blocks.append(Block(width, sublayers[2 * i], feed, **parts))
+            parts = {"cross_attention": sublayers[2 * i + 1], "residual": residual}
+            self.blocks.append(Block(width, sublayers[2 * i], feed, norm=norm, dropout=dropout, eps=eps, **parts))
         self.norm = nn.LayerNorm(width, eps=eps) if norm == "pre" else None
 
     @staticmethod
@@ -164,14 +201,9 @@ class Stack(nn.Module):
 
     def step(self, x_t, states):
         """One token `[B, D]` through all layers: its output `[B, D]` and the new states."""
-        after = []
+        after, carries = [], {}  # a connection's carry runs through the depth, anew for every token
         for block, state in zip(self.blocks, states, strict=True):
-            residual = block.self_residual
-            y, state = block.self_attention.step(x_t if residual is None else residual.before(x_t), state)
-            x_t = y if residual is None else residual.after(x_t, y)
-            if block.feed_forward is not None:
-                branch = block.feed_forward(block.feed_residual.before(x_t))
-                x_t = block.feed_residual.after(x_t, branch)
+            x_t, state, carries = block.step(x_t, state, carries)
             after.append(state)
         return (x_t if self.norm is None else self.norm(x_t)), after
 

@@ -199,15 +199,16 @@ class EncoderDecoder(nn.Module):
         sides = {"is_causal": True, "cross": True, "cross_names": crosses, "cross_options": cross_options}
         both = {"options": attention_options, **shared}
         # a chain that the decoder goes on with is read after the encoder, and begun before the decoder
-        joint = Stack.chains_of(names, crosses) & Stack.chains_of(names)
+        self.joint = joint = Stack.chains_of(names, crosses) & Stack.chains_of(names)
         self.encoder = Stack(names, embed_dim, num_heads, read_after=joint, label="encoder", **both)
         self.decoder = Stack(names, embed_dim, num_heads, started=joint, label="decoder", **sides, **both)
         with seeded(seed, "head"):
             self.head = nn.Linear(embed_dim, target_vocab)
 
     def encode(self, source, *, key_padding_mask=None, maps=None):
-        """The encoded source [B, M, D] and the carries that the decoder begins with."""
-        return self.encoder(self.source(source), key_padding_mask=key_padding_mask, maps=maps)
+        """The encoded source [B, M, D] and the carries that the decoder goes on with."""
+        x, carries = self.encoder(self.source(source), key_padding_mask=key_padding_mask, maps=maps)
+        return x, {chain: carry for chain, carry in carries.items() if chain in self.joint}
 
     def decode(self, target, encoded, carries, *, key_padding_mask=None, maps=None):
         """Logits [B, N, vocab] for target ids [B, N], given the encoded source; the mask is the source's."""

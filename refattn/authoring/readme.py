@@ -1,0 +1,65 @@
+"""The generated blocks of README.md: what stands between `<!-- generated: NAME -->` and `<!-- end: NAME -->`."""
+
+import re
+
+from refattn.authoring.heads import colab_badge
+
+BLOCK = re.compile(r"<!-- generated: (?P<name>[\w-]+) -->\n(?P<body>.*?)<!-- end: (?P<end>[\w-]+) -->", re.DOTALL)
+MARKER = re.compile(r"<!-- (generated|end): [\w-]+ -->")
+
+
+def fill(text, blocks):
+    """The text with each marked block's body replaced. blocks: {name: function that returns Markdown}.
+
+    Raises: ValueError for an unknown name, or markers that do not come in pairs.
+    """
+
+    def body(found):
+        name = found["name"]
+        if found["end"] != name or MARKER.search(found["body"]):
+            raise ValueError(f"README.md: the block {name!r} has no end marker of its own")
+        if name not in blocks:
+            raise ValueError(f"README.md: unknown block {name!r}: wanted one of {', '.join(blocks)}")
+        return f"<!-- generated: {name} -->\n\n{blocks[name]().strip()}\n\n<!-- end: {name} -->"
+
+    filled, count = BLOCK.subn(body, text)
+    if len(MARKER.findall(text)) != 2 * count:
+        raise ValueError("README.md: a marker `<!-- generated: … -->` or `<!-- end: … -->` stands alone")
+    return filled
+
+
+def readme_blocks(project, pinned):
+    """{name: function that makes the block}. pinned: {package: version} of constraints.txt."""
+    return {
+        "badges": lambda: badges(project),
+        "papers": papers,
+        "cpu-only": lambda: cpu_only(pinned),
+    }
+
+
+def badges(project):
+    """The row of badges at the top."""
+    python = project.python.removeprefix(">=")
+    images = [
+        colab_badge(project, "notebooks/colab/00_start_here.ipynb"),
+        f"![Python {python} or newer](https://img.shields.io/badge/python-{python}%2B-blue)",
+        f"[![Licence: {project.licence}](https://img.shields.io/badge/licence-{project.licence}-blue)](LICENSE)",
+    ]
+    return "\n".join(images)
+
+
+def papers():
+    """The table of papers with state and verdicts."""
+    from refattn.catalog import readme_table
+
+    return readme_table()
+
+
+def cpu_only(pinned):
+    """The install of torch and torchvision without CUDA, at the tested versions."""
+    versions = " ".join(f"{name}=={pinned[name]}" for name in ("torch", "torchvision"))
+    return f"""```bash
+python3 -m venv .venv
+.venv/bin/pip install {versions} --index-url https://download.pytorch.org/whl/cpu
+make learn
+```"""

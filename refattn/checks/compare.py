@@ -1,0 +1,73 @@
+"""Comparing what a reader's function returns, and showing numbers, shapes and errors as a reader would."""
+
+import inspect
+import linecache
+import textwrap
+import traceback
+from pathlib import Path
+
+import torch
+
+WIDTH = 112  # characters a line of a message
+# where code lies that is not the reader's: this package, installed packages, Python itself
+FOREIGN = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parents[1]), str(Path(inspect.__file__).parent))
+
+
+def as_tensors(output):
+    """An output as a flat list of tensors. Raises: TypeError, ValueError or RuntimeError if it cannot be one."""
+    if isinstance(output, tuple) or (isinstance(output, list) and output and torch.is_tensor(output[0])):
+        return [part for item in output for part in as_tensors(item)]
+    if output is None:
+        raise TypeError("None is not a tensor")
+    return [torch.as_tensor(output).detach().cpu()]
+
+
+def shapes(tensors):
+    """Shapes without axes of size 1, on which no check insists."""
+    return [tuple(size for size in t.shape if size != 1) for t in tensors]
+
+
+def equal(got, wanted, rtol=1e-4, atol=2e-5):
+    """Whether two lists of tensors hold the same numbers to float32 rounding, in any number type; NaN equals NaN."""
+    if shapes(got) != shapes(wanted):
+        return False
+    pairs = zip(got, wanted, strict=True)
+    return all(torch.allclose(g.double().squeeze(), w.double().squeeze(), rtol, atol, equal_nan=True) for g, w in pairs)
+
+
+def show(numbers, digits=3):
+    """Numbers to three digits, such as [0.67, 0.33]; of more than 12 only the first four."""
+    numbers = torch.as_tensor(numbers).detach()
+    if numbers.dim() == 0:
+        value = numbers.item()
+        return str(value) if isinstance(value, int) else f"{value:.{digits}g}"
+    if numbers.numel() > 12:
+        return f"{show(numbers.flatten()[:4], digits)[:-1]}, …]"
+    return "[" + ", ".join(show(part, digits) for part in numbers) + "]"
+
+
+def rows(*numbers):
+    """A float32 tensor from rows of numbers."""
+    return torch.tensor(numbers, dtype=torch.float32)
+
+
+def seeded(*shape, seed=0):
+    """Numbers from N(0, 1) that are the same in every session."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def own_line(error):
+    """Where in the reader's own code an exception arose, and what it says; no frame of any package."""
+    frames = traceback.extract_tb(error.__traceback__)
+    where = next((f for f in reversed(frames) if not f.filename.startswith(FOREIGN)), frames[-1])
+    code = linecache.getline(where.filename, where.lineno).strip()
+    message = str(error).strip().split("\n")[0]
+    return f"It stops in line {where.lineno} of {where.name}:\n    {code}\n  {type(error).__name__}: {message}"
+
+
+def wrap(text, first="", later=""):
+    """Text broken into lines of at most `WIDTH` characters, its own line breaks kept."""
+    head, *rest = text.split("\n")
+    lines = [textwrap.fill(head, WIDTH, initial_indent=first, subsequent_indent=later)]
+    lines += [textwrap.fill(line, WIDTH, subsequent_indent=later) for line in rest]
+    return "\n".join(lines)

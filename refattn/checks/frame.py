@@ -1,0 +1,262 @@
+"""The frame of every exercise: one attempt in, one message out, and nothing raised in the reader's notebook.
+
+A check stops at the first failure, in this order: untouched → runs → shape → example (the smallest input that tells
+right from wrong, printed) → property → cost → numbers. It names a mistake only if the attempt returns what a stored
+wrong variant returns, for every probe; otherwise it shows the counterexample and does not guess.
+
+    from refattn.checks import softmax as check
+    check.weights(my_function)          # prints one message, returns a Result
+    check.weights.hint(1)               # one of two hints, and on request:
+    check.weights.show_answer()
+"""
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch.utils._pytree import tree_leaves
+
+from refattn.checks.compare import as_tensors, equal, own_line, shapes, show, wrap
+from refattn.measure import peak_bytes
+
+WRONG, ALMOST, RIGHT, UNTOUCHED = "✗", "◐", "✓", "○"
+
+_register = {}  # exercise → its latest Result, in the order of first attempts
+
+
+def report():
+    """Latest result of every exercise attempted in this process: a list of dicts of plain values."""
+    keys = ("exercise", "mark", "stage", "passed", "message")
+    return [{key: getattr(result, key) for key in keys} for result in _register.values()]
+
+
+def summary():
+    """Print where every attempted exercise stands, a line each."""
+    print(
+        "\n".join(f"{row['mark']} {row['exercise']:24} {row['stage']}" for row in report()) or "nothing attempted yet"
+    )
+
+
+def forget():
+    """Empty the register, as at the start of a session."""
+    _register.clear()
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a message says: the fact seen, with numbers; what already holds and the concept; the next experiment."""
+
+    fact: str
+    meaning: str
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An input. text: what goes in and what must come out, and why; make: () → fresh arguments for the function."""
+
+    text: str
+    make: Callable
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A classic wrong answer. wrong: a function that computes it; fact: attempt → the fact seen on a tiny input."""
+
+    name: str
+    wrong: Callable
+    fact: Callable
+    meaning: str
+    experiment: str
+
+
+@dataclass(frozen=True)
+class Property:
+    """What must hold beyond the probes. holds: the sentence if it does; fact: attempt → what was seen if not, or None."""
+
+    holds: str
+    fact: Callable
+    meaning: str
+    experiment: str
+    mark: str = WRONG
+
+
+def at_most(entries, make, *, sizes, meaning, experiment, slack=2):
+    """A cost: the largest tensor that an attempt creates on the arguments of `make` has about `entries` numbers."""
+
+    def fact(run):
+        largest = peak_bytes(run, *make())
+        if largest.entries > slack * entries:
+            shape = " × ".join(map(str, largest.shape))
+            return (
+                f"Every number is right. But at {sizes} your largest tensor has {largest.entries:,} entries ({shape}); "
+                f"{entries:,} are enough."
+            )
+
+    return Property(f"no tensor much above {entries:,} entries at {sizes}", fact, meaning, experiment, ALMOST)
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a check found. variant: name of the stored mistake it recognised, or None."""
+
+    exercise: str
+    stage: str
+    mark: str
+    message: str
+    variant: str | None = None
+
+    @property
+    def passed(self):
+        return self.stage == "passed"
+
+    def _ipython_display_(self):
+        """Nothing more below the cell: the message is printed already."""
+
+
+class Checked:
+    """What all exercises share: the printed message, the register, hints and the answer.
+
+    Args: name: "lesson.exercise"; hints: two, from where to look to what to do; passed: (what held, a question onward).
+    """
+
+    def __init__(self, name, *, hints, passed):
+        self.name, self.hints, self.passed = name, hints, passed
+        self.short = name.rpartition(".")[2]
+
+    def hint(self, number=1):
+        """Print hint 1 or 2."""
+        if number in (1, 2):
+            print(wrap(f"hint {number}. {self.hints[number - 1]}"))
+        else:
+            print(f"there are two hints: check.{self.short}.hint(1) and check.{self.short}.hint(2)")
+
+    def show_answer(self):
+        """Print one correct answer."""
+        print(self.answer_text())
+
+    def conclude(self, stage, finding, mark=WRONG, *, hint=None, variant=None):
+        """Print the message of a finding, enter the result in the register, and return it."""
+        lead = "On from here: " if mark == RIGHT else "Try: "
+        tail = f"   check.{self.short}.hint({hint})" if hint else ""
+        lines = [wrap(f"{mark} {self.short}. {finding.fact}", later="  ")]
+        lines += [wrap(finding.meaning, first="  ", later="  ")] if finding.meaning else []
+        lines += [wrap(lead + finding.experiment + tail, first="  ", later="  ")]
+        result = Result(self.name, stage, mark, "\n".join(lines), variant)
+        _register[self.name] = result
+        print(result.message)
+        return result
+
+    def conclude_passed(self):
+        held, onward = self.passed
+        return self.conclude("passed", Finding(held, "", onward), RIGHT)
+
+
+class Exercise(Checked):
+    """A function to write or to repair.
+
+    Args:
+        name: "lesson.exercise";  answer: a correct function with the reader's signature.
+        returns: its outputs in words, such as "weights [..., N, M]".
+        probes: inputs, smallest first;  variants: classic wrong answers, which the probes tell from each other.
+        properties, costs, numbers: what must hold beyond the probes, in this order.
+        adapt: attempt → function of the probes' arguments, where the two differ (a step becomes a whole run).
+    """
+
+    def __init__(
+        self, name, answer, *, returns, probes, variants, hints, passed, properties=(), costs=(), numbers=(), adapt=None
+    ):
+        super().__init__(name, hints=hints, passed=passed)
+        self.answer, self.returns, self.probes, self.variants = answer, returns, probes, variants
+        self.beyond = {"property": properties, "cost": costs, "numbers": numbers}
+        self.adapt = adapt or (lambda attempt: attempt)
+
+    def answer_text(self):
+        return inspect.getsource(self.answer).rstrip()
+
+    def __call__(self, attempt):
+        """Check a function: prints one message, returns a `Result`, raises nothing."""
+        if not callable(attempt):
+            finding = Finding(
+                f"Wanted the function itself, not {attempt!r}.", "", f"call check.{self.short}(function)."
+            )
+            return self.conclude("untouched", finding, UNTOUCHED)
+        probe = None
+        try:
+            run, outputs = self.adapt(attempt), []
+            for probe in self.probes:
+                outputs.append(run(*probe.make()))
+            probe = None
+            return self.judge(run, outputs)
+        except Exception as error:  # whatever the reader's function does, their notebook goes on
+            if isinstance(error, NotImplementedError) and not str(error):
+                finding = Finding(f"Not written yet. Wanted: {self.returns}.", "", "the pair of numbers in the stub.")
+                return self.conclude("untouched", finding, UNTOUCHED, hint=1)
+            return self.conclude("runs", raised(error, probe), hint=1)
+
+    def judge(self, run, outputs):
+        """The first failure among the outputs for the probes, then among what must hold beyond them."""
+        try:
+            got = [as_tensors(output) for output in outputs]
+        except (TypeError, ValueError, RuntimeError):
+            return self.conclude("shape", self.no_tensor(outputs[0]), hint=1)
+        wanted = self.outputs_of(self.answer)
+        wrong = [i for i in range(len(wanted)) if not equal(got[i], wanted[i])]
+        if wrong:
+            return self.counterexample(run, got, wanted, wrong)
+        for stage, properties in self.beyond.items():
+            for prop in properties:
+                if fact := prop.fact(run):
+                    return self.conclude(stage, Finding(fact, prop.meaning, prop.experiment), prop.mark, hint=2)
+        return self.conclude_passed()
+
+    def outputs_of(self, function):
+        """Outputs of a function with the reader's signature for every probe, as lists of tensors."""
+        run = self.adapt(function)
+        return [as_tensors(run(*probe.make())) for probe in self.probes]
+
+    def no_tensor(self, output):
+        fact = f"It runs, but returns {type(output).__name__}: wanted {self.returns}."
+        meaning = "A function that ends without `return` returns None." if output is None else ""
+        return Finding(fact, meaning, "print the type of what you return, just before you return it.")
+
+    def counterexample(self, run, got, wanted, wrong):
+        """A stored mistake by its name, else a wrong shape, else the smallest input that tells right from wrong."""
+        for variant in self.variants:
+            if all(equal(g, s) for g, s in zip(got, self.outputs_of(variant.wrong), strict=True)):
+                finding = Finding(variant.fact(run), variant.meaning, variant.experiment)
+                return self.conclude("example", finding, hint=2, variant=variant.name)
+        for i in wrong:
+            if shapes(got[i]) != shapes(wanted[i]):
+                return self.conclude("shape", self.wrong_shape(self.probes[i], got[i], wanted[i]), hint=1)
+        i = wrong[0]
+        g, w = next(pair for pair in zip(got[i], wanted[i], strict=True) if not equal(pair[:1], pair[1:]))
+        holds = ["the shapes", *(prop.holds for prop in self.beyond["property"] if holds_for(run, prop))]
+        finding = Finding(
+            f"{self.probes[i].text} Wanted {show(w)}; you return {show(g)}.",
+            f"What holds already: {'; '.join(holds)}. These are the numbers of no mistake known here, so no guess.",
+            "work this input through on paper and print every line's result beside it: which is the first to differ?",
+        )
+        return self.conclude("example", finding, hint=1)
+
+    def wrong_shape(self, probe, got, wanted):
+        came, due = (" and ".join(str(list(t.shape)) for t in tensors) for tensors in (got, wanted))
+        fact = f"{probe.text} Your result has shape {came}: wanted {due}, that is {self.returns}."
+        meaning = "It runs, so the inner sizes fit; an axis is missing, too many, or in another's place."
+        return Finding(fact, meaning, "write each line's shape beside it, and name every axis.")
+
+
+def holds_for(run, prop):
+    """Whether a property holds for an attempt that is known to be wrong, and may therefore fail anywhere."""
+    try:
+        return prop.fact(run) is None
+    except Exception:
+        return False
+
+
+def raised(error, probe=None):
+    """The finding for an exception: the reader's own line, and what the function was called with."""
+    sizes = [str(list(leaf.shape)) for leaf in tree_leaves(probe.make()) if torch.is_tensor(leaf)] if probe else []
+    meaning = f"It was called with tensors of shape {', '.join(sizes)}." if sizes else ""
+    return Finding(own_line(error), meaning, "call it with such tensors yourself, and print shapes before that line.")
