@@ -1,7 +1,7 @@
 """Every figure of the lessons. Functions take arrays and numbers, never models, and return a matplotlib figure.
 
-A mechanism has one colour, marker and line style in all lessons (`STYLE`): papers have solid lines and filled markers,
-baselines dashed lines and open ones, so that they stay apart in grey and for colour-blind readers.
+A mechanism has one colour, marker and line style in all lessons (`STYLE`): solid lines and filled markers for papers,
+softmax and linear attention, dashed lines and open markers for the other baselines, so that they stay apart in grey.
 """
 
 import re
@@ -68,11 +68,7 @@ def styles(names):
                 marker = MARKERS[(MARKERS.index(marker) + count) % len(MARKERS)]
                 line = LINES[(LINES.index(line) + count) % len(LINES)]
         else:
-            colour, marker, line = (
-                OTHERS[others % len(OTHERS)],
-                MARKERS[others % len(MARKERS)],
-                LINES[others % len(LINES)],
-            )
+            colour, marker, line = (cycle[others % len(cycle)] for cycle in (OTHERS, MARKERS, LINES))
             others += 1
         filled = colour if line == "-" else "white"
         found[name] = {"color": colour, "marker": marker, "linestyle": line, "markerfacecolor": filled}
@@ -104,31 +100,33 @@ def heatmap(
         maps: {title: 2-D array}; NaN is drawn grey. Negative entries turn the scale into a diverging one around zero.
         shared_scale: one colour scale for all, so that they can be compared; else one each.
         xlabel, ylabel: of all maps, or a list with one per map.  scale: what the colours mean.
-        tokens: labels of both axes, or a pair (of the x axis, of the y axis).  columns: maps side by side.
+        tokens: labels of both axes, or a pair (of the x axis, of the y axis).  columns: maps side by side, at most.
     """
     maps = {title: np.asarray(values, dtype=float) for title, values in maps.items()}
     wanting = [title for title, values in maps.items() if values.ndim != 2]
     if wanting or not maps:
         raise ValueError(f"maps: wanted 2-D arrays by title, got another shape for {wanting or 'none at all'}")
-    columns = min(columns, len(maps))
     rows = -(-len(maps) // columns)
+    columns = -(-len(maps) // rows)
     figure, axes = new_figure(0.9 + 2.2 * columns, 0.2 + 2.5 * rows, rows, columns, layout="compressed")
     axes = axes if isinstance(axes, list) else [axes]
     for spare in axes[len(maps) :]:
         spare.remove()
-    low = {title: min(np.nanmin(values), 0.0) for title, values in maps.items()}
-    high = {title: np.nanmax(values) for title, values in maps.items()}
+    signed = {title: np.nanmin(values) < 0 for title, values in maps.items()}
+    most = {title: np.nanmax(np.abs(values)) for title, values in maps.items()}
     if shared_scale:
-        low, high = dict.fromkeys(maps, min(low.values())), dict.fromkeys(maps, max(high.values()))
+        signed, most = dict.fromkeys(maps, any(signed.values())), dict.fromkeys(maps, max(most.values()))
     x_tokens, y_tokens = tokens if isinstance(tokens, tuple) else (tokens, tokens)
     for i, (ax, (title, values)) in enumerate(zip(axes, maps.items(), strict=False)):
-        signed = low[title] < 0
-        colours = plt.get_cmap("PuOr" if signed else "viridis").with_extremes(bad="lightgrey")
-        ends = (-max(-low[title], high[title]), max(-low[title], high[title])) if signed else (0.0, high[title])
+        colours = plt.get_cmap("PuOr" if signed[title] else "viridis").with_extremes(bad="lightgrey")
+        ends = {"vmin": -most[title] if signed[title] else 0.0, "vmax": most[title]}
         slender = max(values.shape) > 3 * min(values.shape)
-        image = ax.imshow(values, cmap=colours, vmin=ends[0], vmax=ends[1], aspect="auto" if slender else "equal")
-        ax.set(title=title, xlabel=xlabel if isinstance(xlabel, str) else xlabel[i])
-        ax.set_ylabel(ylabel if isinstance(ylabel, str) else ylabel[i])
+        image = ax.imshow(values, cmap=colours, aspect="auto" if slender else "equal", **ends)
+        ax.set(title=title)
+        if not isinstance(xlabel, str) or i + columns >= len(maps):  # one label serves the maps above and beside
+            ax.set_xlabel(xlabel if isinstance(xlabel, str) else xlabel[i])
+        if not isinstance(ylabel, str) or i % columns == 0:
+            ax.set_ylabel(ylabel if isinstance(ylabel, str) else ylabel[i])
         ax.spines[:].set_visible(False)
         for axis, labels, size in ((ax.xaxis, x_tokens, values.shape[1]), (ax.yaxis, y_tokens, values.shape[0])):
             if labels is not None and len(labels) == size:

@@ -49,6 +49,11 @@ def total(values, world, device):
     return summed.tolist()
 
 
+def wait(world, device):
+    """Return when every process is here."""
+    total([0], world, device)
+
+
 def check_same_step(step, world, device):
     """Raise a ValueError if the processes found different checkpoints."""
     if total([step], world, device)[0] != step * world:

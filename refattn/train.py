@@ -104,9 +104,12 @@ def fit(
     processes.check_same_step(history.steps, world, device)
 
     def save():
-        if checkpoint is not None and rank == 0:
+        if checkpoint is None:
+            return
+        if rank == 0:
             parts = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "history": asdict(history)}
             checkpoints.save(checkpoint, settings, **parts)
+        processes.wait(world, device)  # nobody goes on, and perhaps reads the file, before it is there
 
     parallel = model
     if world > 1:

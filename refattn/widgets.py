@@ -26,7 +26,7 @@ def slider(draw, **ranges):
     """
     box = controls(draw, **ranges)
     picture = box.children[-2]
-    if "google.colab" in sys.modules:  # chooses the plain picture if it is offered one
+    if "google.colab" in sys.modules:  # the widget alone: no plain picture beside it to be chosen instead
         display(box)
         return
     shown = ", ".join(f"{control.description} {control.value}" for control in box.children[:-2])

@@ -29,7 +29,7 @@ DEFAULT_STUB = "...  # your code here"
 
 
 def learners_copy(notebook):
-    """The learner's notebook. Raises: ValueError naming the cell, if its markers do not pair or its stub is no Python."""
+    """The learner's notebook. Raises: ValueError naming the cell with unpaired markers or a stub that is no Python."""
     cells = []
     for number, cell in enumerate(notebook["cells"]):
         if "solution-only" in tags(cell):

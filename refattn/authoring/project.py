@@ -26,7 +26,9 @@ class Project:
         """ "owner/name" of the repository. Raises: ValueError if it is not a GitHub address."""
         found = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+)", self.repository)
         if not found:
-            raise ValueError(f"Repository = {self.repository!r} in pyproject.toml: wanted https://github.com/OWNER/NAME")
+            raise ValueError(
+                f"Repository = {self.repository!r} in pyproject.toml: wanted https://github.com/OWNER/NAME"
+            )
         return found[1]
 
 

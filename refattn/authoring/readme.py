@@ -28,13 +28,9 @@ def fill(text, blocks):
     return filled
 
 
-def readme_blocks(project, pinned):
-    """{name: function that makes the block}. pinned: {package: version} of constraints.txt."""
-    return {
-        "badges": lambda: badges(project),
-        "papers": papers,
-        "cpu-only": lambda: cpu_only(pinned),
-    }
+def readme_blocks(project):
+    """{name: function that makes the block}."""
+    return {"badges": lambda: badges(project), "papers": papers}
 
 
 def badges(project):
@@ -53,13 +49,3 @@ def papers():
     from refattn.catalog import readme_table
 
     return readme_table()
-
-
-def cpu_only(pinned):
-    """The install of torch and torchvision without CUDA, at the tested versions."""
-    versions = " ".join(f"{name}=={pinned[name]}" for name in ("torch", "torchvision"))
-    return f"""```bash
-python3 -m venv .venv
-.venv/bin/pip install {versions} --index-url https://download.pytorch.org/whl/cpu
-make learn
-```"""

@@ -26,7 +26,6 @@ def run(path, *, timeout=600):
             kernel_name="python3",
             timeout=timeout,
             record_timing=False,
-            store_widget_state=False,
             resources={"metadata": {"path": folder}},
         )
         try:

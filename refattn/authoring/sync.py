@@ -41,8 +41,7 @@ def artefacts(root):
         **exercises(root, project),
     }
     if (root / "README.md").exists():
-        blocks = readme_blocks(project, metadata.read_pins(root / "constraints.txt"))
-        texts["README.md"] = fill((root / "README.md").read_text(encoding="utf-8"), blocks)
+        texts["README.md"] = fill((root / "README.md").read_text(encoding="utf-8"), readme_blocks(project))
     for folder in ("notebooks/colab", "exercises"):
         for path in root.glob(f"{folder}/*.ipynb"):
             if f"{folder}/{path.name}" not in texts:

@@ -1,7 +1,7 @@
 """The other kind of exercise: a number to predict, and the reason for it."""
 
 from refattn.checks.compare import wrap
-from refattn.checks.frame import ALMOST, UNTOUCHED, Checked, Finding
+from refattn.checks.frame import ALMOST, Checked, Finding
 
 
 class Decision(Checked):
@@ -19,37 +19,34 @@ class Decision(Checked):
         self.reason, self.reasons, self.workings = reason, reasons, workings
 
     def answer_text(self):
-        return wrap(f"{self.value:,} and reason {self.reason}. {self.workings}")
+        return wrap(f"{self.value:,}, and reason {self.reason}. {' '.join(self.workings.split())}")
 
     def __call__(self, number=None, reason=None):
         """Check a number and a letter: prints one message, returns a `Result`, raises nothing."""
         if number is None or number is ...:
-            finding = Finding(f"Wanted: {self.asks}.", "", "commit to a number before you compute it.")
-            return self.conclude("untouched", finding, UNTOUCHED, hint=1)
+            return self.conclude_untouched(f"Wanted: {self.asks}.")
         try:
             number = float(number)
         except (TypeError, ValueError):
-            finding = Finding(f"{number!r} is not a number.", "", f"give {self.asks}.")
+            finding = Finding(f"{number!r} is not a number.", f"Try: {self.asks}.")
             return self.conclude("shape", finding, hint=1)
         if not self.near(number, self.value):
-            return self.wrong_number(number)
+            return self.conclude_wrong(number)
         letter = str(reason or "").strip().lower()[:1]
         if letter == self.reason:
             return self.conclude_passed()
-        missing = Finding(
-            f"{number:,.6g} is right.", "A number is half of an answer.", "choose the letter of a reason."
-        )
+        missing = Finding(f"{number:,.6g} is right.", "A number is half an answer. Try: the letter of a reason.")
         return self.conclude("property", self.reasons.get(letter, missing), ALMOST, hint=2)
 
-    def wrong_number(self, number):
+    def conclude_wrong(self, number):
+        """The message for a number that is not right: a stored mistake by its name, or no guess."""
         for mistake, finding in self.wrong.items():
             if self.near(number, mistake):
-                return self.conclude("example", finding, hint=2, variant=f"{mistake}")
-        side = "more" if number > self.value else "less"
-        fact = f"{number:,.6g} is {side} than a count gives."
-        meaning = "It is the number of no mistake known here, so no guess."
-        finding = Finding(fact, meaning, "do the count at sizes 2 and 3 on paper, then scale it up.")
-        return self.conclude("example", finding, hint=1)
+                return self.conclude("example", finding, hint=2, variant=str(mistake))
+        fact = f"{number:,.6g} is too {'large' if number > self.value else 'small'}."
+        says = """It is the number of no mistake known here, so no guess.
+        Try: do the count at sizes 2 and 3 on paper, then scale it up."""
+        return self.conclude("example", Finding(fact, says), hint=1)
 
     def near(self, number, value):
         return abs(number - value) <= self.tolerance * abs(value)

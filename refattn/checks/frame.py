@@ -8,6 +8,8 @@ wrong variant returns, for every probe; otherwise it shows the counterexample an
     check.weights(my_function)          # prints one message, returns a Result
     check.weights.hint(1)               # one of two hints, and on request:
     check.weights.show_answer()
+
+What a message `says` is written in one piece: what already holds, the concept, and "Try:" the next experiment.
 """
 
 import inspect
@@ -45,11 +47,10 @@ def forget():
 
 @dataclass(frozen=True)
 class Finding:
-    """What a message says: the fact seen, with numbers; what already holds and the concept; the next experiment."""
+    """A message. fact: what was seen, with numbers; says: see the top of this file."""
 
     fact: str
-    meaning: str
-    experiment: str
+    says: str
 
 
 @dataclass(frozen=True)
@@ -62,27 +63,25 @@ class Probe:
 
 @dataclass(frozen=True)
 class Variant:
-    """A classic wrong answer. wrong: a function that computes it; fact: attempt → the fact seen on a tiny input."""
+    """A classic wrong answer. wrong: a function that computes it; fact: attempt → what was seen on a tiny input."""
 
     name: str
     wrong: Callable
     fact: Callable
-    meaning: str
-    experiment: str
+    says: str
 
 
 @dataclass(frozen=True)
 class Property:
-    """What must hold beyond the probes. holds: the sentence if it does; fact: attempt → what was seen if not, or None."""
+    """What must hold beyond the probes. holds: a sentence for when it does; fact: attempt → what was seen, or None."""
 
     holds: str
     fact: Callable
-    meaning: str
-    experiment: str
+    says: str
     mark: str = WRONG
 
 
-def at_most(entries, make, *, sizes, meaning, experiment, slack=2):
+def at_most(entries, make, *, sizes, says, slack=2):
     """A cost: the largest tensor that an attempt creates on the arguments of `make` has about `entries` numbers."""
 
     def fact(run):
@@ -94,7 +93,7 @@ def at_most(entries, make, *, sizes, meaning, experiment, slack=2):
                 f"{entries:,} are enough."
             )
 
-    return Property(f"no tensor much above {entries:,} entries at {sizes}", fact, meaning, experiment, ALMOST)
+    return Property(f"no tensor much above {entries:,} entries at {sizes}", fact, says, ALMOST)
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ class Result:
 class Checked:
     """What all exercises share: the printed message, the register, hints and the answer.
 
-    Args: name: "lesson.exercise"; hints: two, from where to look to what to do; passed: (what held, a question onward).
+    Args: name: "lesson.exercise"; hints: where to look, and what to do; passed: what held, and "Next:" a question.
     """
 
     def __init__(self, name, *, hints, passed):
@@ -128,7 +127,7 @@ class Checked:
     def hint(self, number=1):
         """Print hint 1 or 2."""
         if number in (1, 2):
-            print(wrap(f"hint {number}. {self.hints[number - 1]}"))
+            print(wrap(f"hint {number}. {' '.join(self.hints[number - 1].split())}"))
         else:
             print(f"there are two hints: check.{self.short}.hint(1) and check.{self.short}.hint(2)")
 
@@ -138,19 +137,21 @@ class Checked:
 
     def conclude(self, stage, finding, mark=WRONG, *, hint=None, variant=None):
         """Print the message of a finding, enter the result in the register, and return it."""
-        lead = "On from here: " if mark == RIGHT else "Try: "
-        tail = f"   check.{self.short}.hint({hint})" if hint else ""
-        lines = [wrap(f"{mark} {self.short}. {finding.fact}", later="  ")]
-        lines += [wrap(finding.meaning, first="  ", later="  ")] if finding.meaning else []
-        lines += [wrap(lead + finding.experiment + tail, first="  ", later="  ")]
+        says = " ".join(finding.says.split()) + (f"   check.{self.short}.hint({hint})" if hint else "")
+        for word in ("Try: ", "Next: "):
+            says = says.replace(f" {word}", f"\n{word}")
+        lines = wrap(f"{mark} {self.short}. {finding.fact}", later="  "), wrap(says, first="  ", later="  ")
         result = Result(self.name, stage, mark, "\n".join(lines), variant)
         _register[self.name] = result
         print(result.message)
         return result
 
+    def conclude_untouched(self, fact):
+        return self.conclude("untouched", Finding(fact, "Try: a guess first, on paper."), UNTOUCHED, hint=1)
+
     def conclude_passed(self):
-        held, onward = self.passed
-        return self.conclude("passed", Finding(held, "", onward), RIGHT)
+        held, _, onward = self.passed.partition("Next:")
+        return self.conclude("passed", Finding(" ".join(held.split()), f"Next:{onward}"), RIGHT)
 
 
 class Exercise(Checked):
@@ -178,10 +179,7 @@ class Exercise(Checked):
     def __call__(self, attempt):
         """Check a function: prints one message, returns a `Result`, raises nothing."""
         if not callable(attempt):
-            finding = Finding(
-                f"Wanted the function itself, not {attempt!r}.", "", f"call check.{self.short}(function)."
-            )
-            return self.conclude("untouched", finding, UNTOUCHED)
+            return self.conclude_untouched(f"{attempt!r} came; wanted a function that returns {self.returns}.")
         probe = None
         try:
             run, outputs = self.adapt(attempt), []
@@ -191,8 +189,7 @@ class Exercise(Checked):
             return self.judge(run, outputs)
         except Exception as error:  # whatever the reader's function does, their notebook goes on
             if isinstance(error, NotImplementedError) and not str(error):
-                finding = Finding(f"Not written yet. Wanted: {self.returns}.", "", "the pair of numbers in the stub.")
-                return self.conclude("untouched", finding, UNTOUCHED, hint=1)
+                return self.conclude_untouched(f"Not written yet: it should return {self.returns}.")
             return self.conclude("runs", raised(error, probe), hint=1)
 
     def judge(self, run, outputs):
@@ -208,7 +205,7 @@ class Exercise(Checked):
         for stage, properties in self.beyond.items():
             for prop in properties:
                 if fact := prop.fact(run):
-                    return self.conclude(stage, Finding(fact, prop.meaning, prop.experiment), prop.mark, hint=2)
+                    return self.conclude(stage, Finding(fact, prop.says), prop.mark, hint=2)
         return self.conclude_passed()
 
     def outputs_of(self, function):
@@ -218,33 +215,30 @@ class Exercise(Checked):
 
     def no_tensor(self, output):
         fact = f"It runs, but returns {type(output).__name__}: wanted {self.returns}."
-        meaning = "A function that ends without `return` returns None." if output is None else ""
-        return Finding(fact, meaning, "print the type of what you return, just before you return it.")
+        says = "A function that ends without `return` returns None. " if output is None else ""
+        return Finding(fact, says + "Try: print the type of what you return, just before you return it.")
 
     def counterexample(self, run, got, wanted, wrong):
         """A stored mistake by its name, else a wrong shape, else the smallest input that tells right from wrong."""
         for variant in self.variants:
             if all(equal(g, s) for g, s in zip(got, self.outputs_of(variant.wrong), strict=True)):
-                finding = Finding(variant.fact(run), variant.meaning, variant.experiment)
-                return self.conclude("example", finding, hint=2, variant=variant.name)
+                return self.conclude("example", Finding(variant.fact(run), variant.says), hint=2, variant=variant.name)
         for i in wrong:
             if shapes(got[i]) != shapes(wanted[i]):
                 return self.conclude("shape", self.wrong_shape(self.probes[i], got[i], wanted[i]), hint=1)
         i = wrong[0]
         g, w = next(pair for pair in zip(got[i], wanted[i], strict=True) if not equal(pair[:1], pair[1:]))
+        fact = f"{self.probes[i].text} Wanted {show(w)}; you return {show(g)}."
         holds = ["the shapes", *(prop.holds for prop in self.beyond["property"] if holds_for(run, prop))]
-        finding = Finding(
-            f"{self.probes[i].text} Wanted {show(w)}; you return {show(g)}.",
-            f"What holds already: {'; '.join(holds)}. These are the numbers of no mistake known here, so no guess.",
-            "work this input through on paper and print every line's result beside it: which is the first to differ?",
-        )
-        return self.conclude("example", finding, hint=1)
+        says = f"""What holds already: {"; ".join(holds)}. These are the numbers of no mistake known here, so no guess.
+        Try: work this input through on paper, and print each line's result beside it. Which is the first to differ?"""
+        return self.conclude("example", Finding(fact, says), hint=1)
 
     def wrong_shape(self, probe, got, wanted):
         came, due = (" and ".join(str(list(t.shape)) for t in tensors) for tensors in (got, wanted))
-        fact = f"{probe.text} Your result has shape {came}: wanted {due}, that is {self.returns}."
-        meaning = "It runs, so the inner sizes fit; an axis is missing, too many, or in another's place."
-        return Finding(fact, meaning, "write each line's shape beside it, and name every axis.")
+        says = """It runs, so inner sizes fit; an axis is missing, too many, or in another's place.
+        Try: write each line's shape beside it, and name every axis."""
+        return Finding(f"{probe.text} Your result has shape {came}; wanted {due}, that is {self.returns}.", says)
 
 
 def holds_for(run, prop):
@@ -258,5 +252,5 @@ def holds_for(run, prop):
 def raised(error, probe=None):
     """The finding for an exception: the reader's own line, and what the function was called with."""
     sizes = [str(list(leaf.shape)) for leaf in tree_leaves(probe.make()) if torch.is_tensor(leaf)] if probe else []
-    meaning = f"It was called with tensors of shape {', '.join(sizes)}." if sizes else ""
-    return Finding(own_line(error), meaning, "call it with such tensors yourself, and print shapes before that line.")
+    says = f"It was called with tensors of shape {', '.join(sizes)}. " if sizes else ""
+    return Finding(own_line(error), says + "Try: call it with such tensors, and print shapes before that line.")

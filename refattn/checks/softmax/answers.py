@@ -1,4 +1,4 @@
-"""Lesson 01: correct and classic wrong answers."""
+"""Lesson 01: a correct answer to each exercise, and the classic wrong ones, named after exercise and mistake."""
 
 import math
 
