@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from refattn import data
-from refattn.data import listops, text, vision
+from refattn.data import vision
+from refattn.data.listops import evaluate, to_text
+from refattn.data.text import TEST_SHARE
 
 SMALL = {
     "recall": {},
@@ -107,14 +109,14 @@ def test_listops_answers_agree_with_python():
     task = data.listops(num_train=300, num_test=20)
     batch = task.test
     for row, target in zip(batch["inputs"].tolist(), batch["targets"].tolist(), strict=True):
-        expression = listops.to_text(row)
-        assert listops.evaluate(expression) == target == by_python(expression), expression
+        expression = to_text(row)
+        assert evaluate(expression) == target == by_python(expression), expression
 
 
 def test_listops_known_values():
-    assert listops.evaluate("[MAX 2 9 [MIN 4 7 ] 0 ]") == 9
-    assert listops.evaluate("[SM 8 [MED 3 9 5 ] 1 ]") == 4
-    assert listops.evaluate("[MED 1 2 ]") == 1, "the integer part of 1.5"
+    assert evaluate("[MAX 2 9 [MIN 4 7 ] 0 ]") == 9
+    assert evaluate("[SM 8 [MED 3 9 5 ] 1 ]") == 4
+    assert evaluate("[MED 1 2 ]") == 1, "the integer part of 1.5"
 
 
 def test_listops_lengths_depth_arguments_and_masks_are_those_asked_for():
@@ -122,7 +124,7 @@ def test_listops_lengths_depth_arguments_and_masks_are_those_asked_for():
     batch = task.batch(0)
     depths, arguments = set(), set()
     for row, mask in zip(batch["inputs"].tolist(), batch["key_padding_mask"].tolist(), strict=True):
-        tokens = listops.to_text(row).split()
+        tokens = to_text(row).split()
         assert 6 < len(tokens) < 40 and mask == [token == 0 for token in row]
         open_lists = []
         for token in tokens:
@@ -140,7 +142,7 @@ def test_listops_lengths_depth_arguments_and_masks_are_those_asked_for():
 @given(st.text(alphabet="[]MINSX 0123", max_size=20))
 def test_listops_evaluate_answers_or_names_the_fault(expression):
     try:
-        assert 0 <= listops.evaluate(expression) <= 9
+        assert 0 <= evaluate(expression) <= 9
     except ValueError as error:
         assert str(error)
 
@@ -150,31 +152,28 @@ def test_text_predicts_the_next_character_and_tests_on_the_end():
     batch = task.batch(0)
     assert torch.equal(batch["inputs"][:, 1:], batch["targets"][:, :-1])
     assert task.test["inputs"].shape == (64, 32) and "sha256" in task.description
-    assert text.TEST_SHARE == 0.1
+    assert TEST_SHARE == 0.1
 
 
-def write_idx(path, array):
-    """An array of bytes in the format of the MNIST family, gzipped."""
-    header = struct.pack(f">BBBB{array.dim()}I", 0, 0, 8, array.dim(), *array.shape)
-    path.write_bytes(gzip.compress(header + array.numpy().tobytes(), mtime=0))
+def idx(array):
+    """An array of bytes in the format of the MNIST family."""
+    return struct.pack(f">BBBB{array.dim()}I", 0, 0, 8, array.dim(), *array.shape) + array.numpy().tobytes()
 
 
 @pytest.fixture
 def tiny_fashion(tmp_path, monkeypatch):
-    """Four small files in a folder like Debian's, with their checksums in torchvision's list."""
-    from torchvision.datasets import FashionMNIST
-
+    """Four small files in a folder like Debian's, with their checksums."""
     source = tmp_path / "system"
     source.mkdir()
     generator = torch.Generator().manual_seed(0)
-    resources = []
-    for name, _ in FashionMNIST.resources:
+    checksums = {}
+    for name in vision.FASHION_FILES:
         shape = ((20 if "train" in name else 8), *((28, 28) if "images" in name else ()))
-        top = 256 if "images" in name else 10
-        write_idx(source / name, torch.randint(top, shape, generator=generator).to(torch.uint8))
-        resources.append((name, hashlib.md5((source / name).read_bytes()).hexdigest()))  # noqa: S324
-    monkeypatch.setattr(FashionMNIST, "resources", resources)
-    monkeypatch.setattr(vision.copy_system_files, "__defaults__", (source,))
+        content = idx(torch.randint(256 if "images" in name else 10, shape, generator=generator).to(torch.uint8))
+        (source / f"{name}.gz").write_bytes(gzip.compress(content))
+        checksums[name] = hashlib.sha256(content).hexdigest()
+    monkeypatch.setattr(vision, "FASHION_FILES", checksums)
+    monkeypatch.setattr(vision.unpack_system_files, "__defaults__", (source,))
     return tmp_path / "root"
 
 
@@ -188,12 +187,15 @@ def test_fashion_mnist_reads_the_system_s_files_and_pools(tiny_fashion):
     torch.testing.assert_close(sequence.test["inputs"][0, 16, 0], block)
 
 
-def test_a_damaged_system_file_is_not_used(tiny_fashion):
-    name = "t10k-labels-idx1-ubyte.gz"
-    (tiny_fashion.parent / "system" / name).write_bytes(b"damaged")
-    vision.copy_system_files(tiny_fashion)
+@pytest.mark.parametrize("damage", ["no gzip", "cut short", "other content"])
+def test_a_damaged_system_file_is_not_used(tiny_fashion, damage):
+    name = "t10k-labels-idx1-ubyte"
+    path = tiny_fashion.parent / "system" / f"{name}.gz"
+    whole = path.read_bytes()
+    path.write_bytes({"no gzip": b"?", "cut short": whole[:-9], "other content": gzip.compress(b"other")}[damage])
+    vision.unpack_system_files(tiny_fashion)
     raw = tiny_fashion / "FashionMNIST" / "raw"
-    assert not (raw / name).exists() and (raw / "t10k-images-idx3-ubyte.gz").exists()
+    assert not (raw / name).exists() and (raw / "t10k-images-idx3-ubyte").exists()
 
 
 @pytest.mark.skipif(

@@ -1,7 +1,9 @@
 """FashionMNIST and CIFAR-10 through torchvision, which downloads them and verifies their checksums."""
 
+import gzip
+import hashlib
 import os
-import shutil
+import zlib
 from pathlib import Path
 
 import torch
@@ -9,18 +11,22 @@ from torch.nn import functional as F
 
 from refattn.data.task import from_arrays
 
-SYSTEM_FASHION = Path(
-    "/usr/share/datasets/fashion-mnist"
-)  # where Debian's package dataset-fashion-mnist puts the files
+SYSTEM_FASHION = Path("/usr/share/datasets/fashion-mnist")  # of Debian's package dataset-fashion-mnist
+FASHION_FILES = {  # SHA-256 of their content, unpacked
+    "train-images-idx3-ubyte": "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+    "train-labels-idx1-ubyte": "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+    "t10k-images-idx3-ubyte": "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+    "t10k-labels-idx1-ubyte": "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
+}
 
 
 def fashion_mnist(*, root=None, **options):
     """FashionMNIST (Xiao et al. 2017, arXiv 1708.07747): 70,000 grey images of clothes, 28 × 28, ten classes.
 
-    Options: those of `image_task`. Files of Debian's package are used if they are there; otherwise torchvision downloads.
+    Options: those of `image_task`. Files of Debian's package are used if they are there; else torchvision downloads.
     """
     root = folder(root)
-    copy_system_files(root)
+    unpack_system_files(root)
     return image_task("FashionMNIST", root, **options)
 
 
@@ -34,7 +40,7 @@ def image_task(dataset, root, *, size=None, as_sequence=False, train_size=None, 
 
     Args:
         size: edge in pixels after average pooling; must divide the original (28 → 14 or 7).
-        as_sequence: grey levels `[B, size², channels]` in 0 … 1, row by row, instead of images `[B, channels, size, size]`.
+        as_sequence: pixels `[B, size², channels]`, row by row, instead of images `[B, channels, size, size]`.
         train_size, test_size: only so many, the first ones.
 
     Raises: ValueError for a size that does not divide; RuntimeError, in one line, if the files can neither be found nor
@@ -74,21 +80,21 @@ def folder(root):
     return Path(root or os.environ.get("REFATTN_DATA") or Path.home() / ".cache" / "refattn")
 
 
-def copy_system_files(root, source=SYSTEM_FASHION):
-    """Bring the system's FashionMNIST files to where torchvision looks for them, those whose checksum it knows."""
-    from torchvision.datasets import FashionMNIST
-    from torchvision.datasets.utils import check_integrity
+def unpack_system_files(root, source=SYSTEM_FASHION):
+    """Unpack the system's FashionMNIST files to where torchvision looks for them; a damaged one is left alone.
 
+    The package has compressed the published files anew, so what is verified is their content.
+    """
     target = root / "FashionMNIST" / "raw"
-    for name, checksum in FashionMNIST.resources:
-        if not (target / name).exists() and check_integrity(source / name, checksum):
+    for name, wanted in FASHION_FILES.items():
+        if (target / name).exists():
+            continue
+        try:
+            content = gzip.decompress((source / f"{name}.gz").read_bytes())
+        except (OSError, EOFError, zlib.error):  # not there, or damaged
+            continue
+        if hashlib.sha256(content).hexdigest() == wanted:
             target.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source / name, target / name)
-            extract(target / name)
-
-
-def extract(archive):
-    """Unpack NAME.gz beside itself, as torchvision expects it."""
-    from torchvision.datasets.utils import extract_archive
-
-    extract_archive(str(archive), str(archive.parent))
+            unfinished = target / f"{name}.{os.getpid()}.tmp"  # several processes may come here at once
+            unfinished.write_bytes(content)
+            unfinished.replace(target / name)
