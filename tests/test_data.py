@@ -91,18 +91,11 @@ def test_copying_scores_the_separator_and_the_copy():
 
 
 def by_python(expression):
-    """The value of an expression by Python's own evaluation, independent of the package's."""
+    """The value of an expression by Python's own evaluation: "[MAX 2 [MIN 4 7 ] ]" becomes "MAX([2,MIN([4,7,]),])"."""
     functions = {"MIN": min, "MAX": max, "MED": lambda v: int(median(v)), "SM": lambda v: sum(v) % 10}
-    code = expression.replace("[", "f['").replace("]", "])")
-    for name in functions:
-        code = code.replace(f"f['{name} ", f"f['{name}']([").replace("  ", " ")
-    parts = code.replace("([ ", "([").split()
-    joined = " ".join(parts).replace(" ])", "])")
-    out, previous = [], ""
-    for word in joined.split():
-        out.append(", " + word if previous and not previous.endswith("([") else word)
-        previous = word
-    return eval("".join(out), {"f": functions})  # noqa: S307
+    written = {"]": "]),", **{f"[{name}": f"{name}([" for name in functions}}
+    code = "".join(written.get(token, f"{token},") for token in expression.split())
+    return eval(code.rstrip(","), functions)
 
 
 def test_listops_answers_agree_with_python():
