@@ -1,7 +1,4 @@
-"""What every mechanism promises, as one table: mechanisms × properties. Exceptions stand in `EXCEPT`, with a reason.
-
-Each mechanism is listed with options that make its blocks small, so that lengths up to 333 cross many borders.
-"""
+"""What every mechanism promises: mechanisms × properties. The rows, and all exceptions, are in invariants_table.py."""
 
 import copy
 import inspect
@@ -9,44 +6,37 @@ import inspect
 import pytest
 import torch
 
-from refattn import attention, catalog
-from refattn.attention import base, linear, luna, softmax
+from invariants_table import TABLE
 
-CASES = {  # mechanism → variants of its options, each run through every property
-    "softmax": [{}, {"head_dim": 5, "bias": False}],
-    "linear": [{}, {"head_dim": 5}],
-    "luna": [
-        {"num_slots": 3},
-        {"num_slots": 5, "tied": False, "pack_heads": 4, "slot_norm": "pre"},
-        {"num_slots": 4, "pack_activation": "elu", "slot_norm": "none", "qkv_bias": False},
-    ],
-}
-EXCEPT = {  # (property, mechanism, form) → why the mechanism does not promise it; form None = in every form
-    (
-        "rows_sum_to_one",
-        "luna",
-        "causal",
-    ): "eq. (4) packs by an un-normalised running mean: rows of the product are free",
-}
-VARIANTS = [(name, options) for name, all_options in CASES.items() for options in all_options]
+from refattn import attention, catalog
+from refattn.attention import base
+
+VARIANTS = [(name, options) for name, row in TABLE.items() for options in row.options]
 IDS = [f"{name}-{'-'.join(map(str, options.values())) or 'plain'}" for name, options in VARIANTS]
 FORMS = ("self", "causal", "cross")
 WIDTH, HEADS = 8, 2
 
 
 def test_every_mechanism_and_only_those_are_in_the_table():
-    assert set(CASES) == set(attention.names())
+    assert set(TABLE) == set(attention.names())
 
 
-def test_every_exception_names_a_property_of_this_file_and_gives_a_reason():
-    for (prop, name, form), reason in EXCEPT.items():
-        assert f"test_{prop}" in globals() and name in CASES and form in (None, *FORMS) and len(reason) > 20
+def test_everything_unpromised_names_a_property_of_this_file_and_gives_a_reason():
+    for row in TABLE.values():
+        for (prop, form), reason in row.unpromised.items():
+            assert f"test_{prop}" in globals() and form in (None, *FORMS) and len(reason) > 20, prop
 
 
-def exempt(name, form):
-    """Whether the calling test's property is one this mechanism does not promise in this form."""
-    prop = inspect.stack()[1].function.removeprefix("test_")
-    return (prop, name, form) in EXCEPT or (prop, name, None) in EXCEPT
+@pytest.fixture(autouse=True)
+def promised(request):
+    """Skip what the table says is not promised, with its reason."""
+    given = request.node.callspec.params if hasattr(request.node, "callspec") else {}
+    if given.get("name") in TABLE:
+        prop = request.node.originalname.removeprefix("test_")
+        unpromised = TABLE[given["name"]].unpromised
+        reason = unpromised.get((prop, given.get("form")), unpromised.get((prop, None)))
+        if reason is not None:
+            pytest.skip(f"not promised: {reason}")
 
 
 def make(name, options, form="self", dtype=torch.float64, **more):
@@ -94,34 +84,14 @@ def test_fast_form_equals_its_explicit_twin(name, options, form, tokens, masked)
     keys = args[-1].shape[1]
     mask = mask_of([keys, max(1, keys // 3)], keys) if masked else None
     y, _ = layer(*args, key_padding_mask=mask)
-    torch.testing.assert_close(y, explicit_output(layer, args, mask), rtol=1e-9, atol=1e-10)
-
-
-def explicit_output(layer, args, mask):
-    """The layer's output through its quadratic or sequential twin."""
-    x, context = args[0], args[-1]
-    q, k, v = layer.projections(x, context) if not isinstance(layer, luna.Luna) else (None, None, None)
-    if isinstance(layer, softmax.SoftmaxAttention):
-        y = softmax.softmax_attention_explicit(q, k, v, is_causal=layer.is_causal, key_padding_mask=mask)
-    elif isinstance(layer, linear.LinearAttention):
-        y = linear.linear_attention_explicit(q, k, v, key_padding_mask=mask, **layer.options())
-    elif layer.is_causal:
-        packed = layer.initial_slots(len(x))
-        y, _ = luna.causal_luna_explicit(*layer.causal_parts(x, packed, mask), key_padding_mask=mask)
-    else:
-        maps = layer.attention_maps(*args, key_padding_mask=mask)
-        v = layer.pack.keys_values(context)[1]
-        Y_P = layer.pack.merge(maps["pack"] @ v)
-        y = maps["unpack"] @ layer.projections.keys_values(Y_P)[1]
-    return layer.projections.merge(y)
+    wanted = layer.projections.merge(TABLE[name].explicit(layer, args, mask))
+    torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-10)
 
 
 @every_variant
 @every_form
 def test_rows_sum_to_one(name, options, form):
     layer = make(name, options, form)
-    if exempt(name, form):
-        return
     effective = layer.attention_maps(*inputs(form))["effective"]
     torch.testing.assert_close(effective.sum(-1), torch.ones_like(effective[..., 0]), rtol=0, atol=1e-5)
     assert (effective >= 0).all()
@@ -182,8 +152,6 @@ def test_a_batch_is_its_sequences_one_by_one(name, options, form):
 @every_variant
 def test_permuting_tokens_permutes_outputs(name, options):
     layer = make(name, options)
-    if exempt(name, "self"):
-        return
     (x,) = inputs("self", tokens=20)
     order = torch.randperm(20, generator=torch.Generator().manual_seed(2))
     torch.testing.assert_close(layer(x[:, order])[0], layer(x)[0][:, order], rtol=1e-9, atol=1e-10)
@@ -330,7 +298,7 @@ BAD_CALLS = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", TABLE)
 @pytest.mark.parametrize("bad", BAD_CALLS)
 def test_wrong_input_is_named(name, bad):
     call, words = BAD_CALLS[bad]
@@ -338,7 +306,7 @@ def test_wrong_input_is_named(name, bad):
         call(make(name, {}, dtype=torch.float32))
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", TABLE)
 def test_wrong_construction_is_named(name):
     with pytest.raises(ValueError, match="num_heads=3"):
         attention.build(name, WIDTH, 3)
@@ -349,5 +317,5 @@ def test_wrong_construction_is_named(name):
 
 
 def test_an_unknown_mechanism_is_named_and_the_known_are_listed():
-    with pytest.raises(ValueError, match="'lunar'.*softmax, linear, luna"):
+    with pytest.raises(ValueError, match="'lunar'.*softmax, linear"):
         attention.build("lunar", WIDTH, HEADS)

@@ -153,6 +153,7 @@ class Luna(Attention):
         pack_activation: "softplus" (base 2) or "elu": ω of eq. (4).
         slot_norm: where the P path is normalised: "post" (eq. 3), "pre" (P stays un-normalised, its copy that is packed
             with is normalised), or "none".
+        update_slots: hand on P' of eq. (3); without it every layer packs with P0, the paper's ablation.
         dynamic_slots: a sequence shorter than l uses only as many slots as it has tokens (the authors' default for
             translation and BERT); not for a causal first layer, whose slots may not depend on the length.
         first_in_chain: owns P0 (a learned table, scaled by √D, plus sinusoidal positions: what a token embedding gets).
@@ -173,6 +174,7 @@ class Luna(Attention):
         tied=True,
         pack_activation="softplus",
         slot_norm="post",
+        update_slots=True,
         dynamic_slots=False,
         first_in_chain=True,
         last_in_chain=False,
@@ -198,9 +200,9 @@ class Luna(Attention):
         self.pack.reset_parameters(gain=2**-0.5)
         self.slots = nn.Parameter(torch.randn(num_slots, embed_dim) * embed_dim**-0.5) if first_in_chain else None
         reads_norm = slot_norm == "pre" and not self.is_causal
-        hands_on_norm = slot_norm == "post" and not self.is_causal and not last_in_chain
+        hands_on_norm = slot_norm == "post" and update_slots and not self.is_causal and not last_in_chain
         self.norm = nn.LayerNorm(embed_dim) if reads_norm or hands_on_norm else None
-        self.last_in_chain = last_in_chain
+        self.update_slots, self.last_in_chain = update_slots, last_in_chain
 
     def make_projections(self, *, bias, qkv_bias):
         projections = Projections(
@@ -272,6 +274,8 @@ class Luna(Attention):
         """Eq. (3): the residual stream of P, or None if nobody will read it."""
         if self.last_in_chain:
             return None
+        if not self.update_slots:
+            return packed
         slots = packed.slots + F.dropout(Y_P, self.drop)
         return packed._replace(slots=self.norm(slots) if self.slot_norm == "post" else slots)
 

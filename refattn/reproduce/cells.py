@@ -89,7 +89,7 @@ def finished(cell, folder):
 def train_model(cell, checkpoint, progress):
     """Train one model and evaluate it. The data depend on the seed; so do the weights, but for a second run's."""
     comparison, plan = cell.part, cell.plan
-    task = comparison.task(cell.seed, **plan.sizes)
+    task = comparison.task(seed=cell.seed, **plan.sizes)
     variant, seed = cell.variant, cell.seed
     if variant.endswith(AGAIN):
         variant, seed = variant.removesuffix(AGAIN), seed + AGAIN_SEED
@@ -141,7 +141,7 @@ def run_cells(cells, folder, *, workers, progress):
     """Run what is not finished, in this process (workers=0) or in others; measurements first and alone.
 
     Returns: the numbers of each cell, in order.
-    Raises: ValueError naming the cell that failed; KeyboardInterrupt that says where the run can be resumed.
+    Raises: ValueError or RuntimeError naming the cell that failed; KeyboardInterrupt that says where to resume.
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in cells if finished(cell, folder) is None]
@@ -178,11 +178,12 @@ def run_cells(cells, folder, *, workers, progress):
 
 
 def named(cell, function, *args):
-    """The result of a call; its ValueError with the cell's name before it."""
+    """The result of a call; its ValueError or RuntimeError (no data, a worker killed) with the cell's name."""
     try:
         return function(*args)
-    except ValueError as error:
-        raise ValueError(f"{cell.name}: {error}") from error
+    except (ValueError, RuntimeError) as error:
+        kind = ValueError if isinstance(error, ValueError) else RuntimeError
+        raise kind(f"{cell.name}: {error}") from error
 
 
 def start_worker():
@@ -215,7 +216,8 @@ def code_digest(experiment_file):
     """A short digest of the sources that numbers depend on: the rooms below this one, the frame and the experiment."""
     root = Path(refattn.__file__).parent
     files = [path for room in ("attention", "layers", "models", "data") for path in (root / room).rglob("*.py")]
-    files += [root / "train.py", root / "measure.py", root / "reproduce" / "cells.py"]
+    files += [root / "train.py", root / "measure.py", root / "flop_count.py"]
+    files += [root / "reproduce" / name for name in ("cells.py", "costs.py")]
     files += [experiment_file] if experiment_file.exists() else []
     found = hashlib.sha256()
     for path in sorted(files):

@@ -21,7 +21,7 @@ import numpy
 import scipy
 
 import refattn
-from refattn import measure, processes
+from refattn import catalog, measure, processes
 from refattn.reproduce.cells import Cell, code_digest, run_cells, write_json
 from refattn.reproduce.verdict import AGAIN, Claim, judge, same_as_itself
 
@@ -30,24 +30,32 @@ BUDGETS = {"demo": "cpu", "quick": "cpu", "colab": "auto"}  # and the device of 
 
 @dataclass(frozen=True)
 class Plan:
-    """How much of a part a budget runs. seeds: how many (0, 1, …); steps: of training; sizes: arguments of the part's
-    function; variants: those that are run, all unless given."""
+    """How much of a part a budget runs.
+
+    seeds: how many (0, 1, …).  steps: of training.  sizes: arguments of the part's function.
+    variants: those that are run, all unless given.  dry: sizes that a dry run takes instead.
+    """
 
     seeds: int = 0
     steps: int = 0
     sizes: dict = field(default_factory=dict)
     variants: tuple[str, ...] | None = None
+    dry: dict = field(default_factory=dict)
+
+    def shrunk(self):
+        """The plan of a dry run."""
+        return replace(self, seeds=min(self.seeds, 2), steps=min(self.steps, 2), sizes=self.sizes | self.dry)
 
 
 @dataclass(frozen=True)
 class Comparison:
     """Models trained on equal terms.
 
-    name, description: of the task.  task: (seed, **sizes) → `refattn.data.Task`.
+    name, description: of the task.  task: (seed=…, **sizes) → `refattn.data.Task`.
     variants: {name: (task, seed) → model}.  baseline: the one that is run twice.
     metric: "accuracy" or "loss".  training: arguments of `train.fit`, the same for all.  plans: {budget: `Plan`}.
     neutral: the task does not favour the method by construction.
-    Functions must be importable (no lambdas): cells run in other processes.
+    Functions must be importable, or a `functools.partial` of one: cells run in other processes.
     """
 
     name: str
@@ -156,8 +164,17 @@ class Experiment:
         return found
 
 
+def names():
+    """Slugs of the catalogue that have an experiment."""
+    here = Path(__file__).parent
+    return [record.slug for record in catalog.RECORDS if (here / f"{record.slug}.py").exists()]
+
+
 def experiment(slug):
-    """The experiment of a paper."""
+    """The experiment of a paper. Raises: ValueError for a slug that the catalogue lacks, or that has no experiment."""
+    record = catalog.get(slug)
+    if slug not in names():
+        raise ValueError(f"slug={slug!r}: {record.name} has no experiment yet; there is one for {', '.join(names())}")
     return importlib.import_module(f"refattn.reproduce.{slug}").EXPERIMENT
 
 
@@ -173,24 +190,34 @@ def run(declared, budget="demo", *, out="runs", workers=None, dry=False, progres
         progress: show a bar of cells.
 
     Returns: the result, plain dicts and lists; see `assemble`.
-    Raises: ValueError for an unknown budget or slug, or a cell that fails. KeyboardInterrupt says where to resume.
+    Raises: ValueError for an unknown budget or slug; ValueError or RuntimeError for a cell that fails;
+        KeyboardInterrupt that says where to resume.
     """
     declared = experiment(declared) if isinstance(declared, str) else declared
     parts = declared.parts_of(budget)
     device = processes.choose_device(BUDGETS[budget]).type
+    if BUDGETS[budget] == "auto" and device == "cpu" and not dry:
+        raise ValueError(f"budget={budget!r} is made for a GPU, and there is none: try 'quick'")
     workers = (min(2, os.cpu_count() or 1) if device == "cpu" else 0) if workers is None else workers
-    folder = Path(out) / f"{declared.slug}-{budget}{'-dry' if dry else ''}"
+    if workers < 0:
+        raise ValueError(f"workers={workers}: wanted 0 or more")
+    path = result_file(declared.slug, budget, out=out, dry=dry)
     code = code_digest(Path(__file__).with_name(f"{declared.slug}.py"))
     if dry:
-        parts = [(part, replace(plan, seeds=min(plan.seeds, 2), steps=min(plan.steps, 2))) for part, plan in parts]
+        parts = [(part, plan.shrunk()) for part, plan in parts]
     cells = [Cell(part, plan, *place, device, code) for part, plan in parts for place in part.runs(plan)]
-    numbers = run_cells(cells, folder, workers=workers, progress=progress)
+    numbers = run_cells(cells, path.parent, workers=workers, progress=progress)
     found = {(cell.part.name, cell.variant, cell.seed): number for cell, number in zip(cells, numbers, strict=True)}
     result = assemble(declared, budget, parts, found)
     result["environment"] = environment(device, workers)
     result["dry"] = dry
-    write_json(folder / "result.json", result)
+    write_json(path, result)
     return result
+
+
+def result_file(slug, budget, *, out="runs", dry=False):
+    """Where `run` writes its result; the finished cells lie beside it."""
+    return Path(out) / f"{slug}-{budget}{'-dry' if dry else ''}" / "result.json"
 
 
 def assemble(declared, budget, parts, found):
