@@ -8,7 +8,7 @@ INSTALLED = $(VENV)/.installed
 LESSON = notebooks/00_start_here.ipynb
 
 .DEFAULT_GOAL = help
-.PHONY: help learn test lint format sync test-lower-bounds clean
+.PHONY: help learn test lint format sync peers test-lower-bounds clean
 
 help: ## say what can be made
 	@sed -nE 's/^([a-z-]+):.*## /  make \1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 28
@@ -32,6 +32,10 @@ format: $(INSTALLED) ## correct style where that is safe
 
 sync: $(INSTALLED) ## make everything generated: badges, README table, learners' exercises, environment.yml
 	$(BIN)/python -m refattn.authoring sync
+
+peers: $(INSTALLED) ## install the packages people use for the same work, and time ours against them
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[peers]'
+	$(BIN)/python -m refattn bench --peers
 
 test-lower-bounds: ## run the quick tests with the oldest versions that pyproject.toml allows, on Python 3.11
 	rm -rf .venv-lower

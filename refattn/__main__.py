@@ -2,7 +2,7 @@
 
     python -m refattn list                             papers, what stands, verdicts
     python -m refattn reproduce luna --budget quick    run an experiment (demo, quick or colab)
-    python -m refattn bench --lengths 256 1024         seconds of every mechanism against softmax attention
+    python -m refattn bench                            time and memory of every mechanism against softmax attention
     python -m refattn check 10                         which exercises of lesson 10 pass (without a number: all)
 
 Exit codes: 0 done, 1 an error or an exercise that does not pass, 2 a wrong command line, 130 stopped by Ctrl-C.
@@ -39,12 +39,15 @@ def make_parser():
 
     bench = commands.add_parser("bench", help="time mechanisms against softmax attention")
     bench.add_argument("--names", nargs="+", metavar="NAME", help="mechanisms (default: all)")
-    bench.add_argument("--lengths", nargs="+", type=int, default=[256, 1024, 4096], metavar="N")
+    bench.add_argument("--lengths", nargs="+", type=int, default=[2**i for i in range(8, 15)], metavar="N")
     bench.add_argument("--dim", type=int, default=64)
     bench.add_argument("--heads", type=int, default=4)
     bench.add_argument("--forward", action="store_true", help="forward only")
+    bench.add_argument("--rounds", type=int, default=7, help="times that each cell is measured (default: 7)")
     bench.add_argument("--device", default="cpu", help="cpu, cuda or auto")
-    bench.add_argument("--out", type=Path, metavar="JSON", help="also write the numbers here")
+    bench.add_argument("--peers", action="store_true", help="also against the packages that `make peers` installs")
+    bench.add_argument("--out", type=Path, metavar="JSON", help="write the numbers here, and a figure beside them")
+    bench.add_argument("--record", action="store_true", help="keep the numbers as package data")
 
     check = commands.add_parser("check", help="run exercise notebooks and say which exercises pass")
     check.add_argument("which", nargs="*", metavar="NN|NAME", help="lessons (default: every notebook in the folder)")
@@ -119,16 +122,29 @@ def reproduce_command(options):
 def bench_command(options):
     from refattn import attention, bench, processes
 
-    if min(options.lengths) < 1:
-        raise ValueError(f"--lengths {' '.join(map(str, options.lengths))}: wanted 1 or more")
+    if min(options.lengths) < 1 or options.rounds < 1:
+        raise ValueError(f"--lengths {options.lengths} --rounds {options.rounds}: wanted 1 or more")
     device = processes.choose_device(options.device)
+    written = [path for path in (options.out, bench.RECORDED if options.record else None) if path is not None]
+    for path in written:
+        path.parent.mkdir(parents=True, exist_ok=True)  # now, not after minutes of timing
+    sizes = {"dim": options.dim, "heads": options.heads, "rounds": options.rounds, "device": device}
+    names, lengths = options.names or attention.names(), sorted(set(options.lengths))
+    rows = bench.run(names, lengths, backward=not options.forward, **sizes)
+    print(f"\n{bench.summary_table(rows)}")
+    peers = []
+    if options.peers:
+        missing = [peer.package for peer in bench.PEERS if peer.mechanism in names and not peer.installed]
+        print(f"\nnot installed: {', '.join(missing)} (`make peers`)" if missing else "")
+        peers = bench.against_peers(names, [n for n in lengths if n >= 1024] or lengths, **sizes)
+        print(f"\n{bench.peer_table(peers)}")
+    for path in written:
+        bench.record(path, rows, peers, device=device)
+        print(path)
     if options.out is not None:
-        options.out.parent.mkdir(parents=True, exist_ok=True)  # now, not after minutes of timing
-    sizes = {"dim": options.dim, "heads": options.heads, "backward": not options.forward, "device": device}
-    rows = bench.run(options.names or attention.names(), options.lengths, **sizes)
-    if options.out is not None:
-        bench.to_json(rows, options.out, device=device)
-        print(options.out)
+        picture = options.out.with_suffix(".png")
+        bench.figure({"rows": rows}).savefig(picture, dpi=150)
+        print(picture)
     return 0
 
 

@@ -4,6 +4,7 @@ Counts are exact and the same on every machine. Seconds are not: they are measur
 whatever slows the machine slows all alike, and are best read as ratios.
 """
 
+import logging
 import math
 import platform
 import sys
@@ -19,9 +20,12 @@ from scipy import stats
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
-from torch.utils.benchmark import Timer
 
 from refattn.flop_count import flops
+
+# torch's benchmark tools warn where there is a CUDA compiler and no GPU, as in Colab's plain runtimes; nobody need know
+logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
+from torch.utils.benchmark import Timer  # noqa: E402
 
 __all__ = ["Exponent", "Latencies", "Peak", "count_parameters", "crossover", "environment", "flops", "latency"]
 __all__ += ["peak_bytes", "saved_bytes", "scaling_exponent"]

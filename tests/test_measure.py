@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from refattn import bench, measure
+from refattn import attention, bench, measure
 
 B, H, N, M, d, D = 2, 3, 16, 20, 8, 24
 F32 = 4  # bytes
@@ -195,7 +195,7 @@ def test_bench_has_a_row_for_every_cell_and_a_reason_for_every_hole(tmp_path):
         for name in ("softmax", "linear")
     ]
     assert all(r["times_softmax"] == (1, 1, 1) for r in rows if r["mechanism"] == "softmax")
-    bench.to_json(rows, tmp_path / "rows.json")
+    bench.record(tmp_path / "rows.json", rows)
     assert json.loads((tmp_path / "rows.json").read_text())["rows"][0]["n"] == 8
     lines = []
     huge = bench.run(["linear"], [10**9], causal=(False,), backward=False, **shape | {"progress": lines.append})
@@ -203,5 +203,5 @@ def test_bench_has_a_row_for_every_cell_and_a_reason_for_every_hole(tmp_path):
 
 
 def test_the_floor_of_softmax_attention_is_its_four_projections():
-    layer = bench.attention.build("softmax", D, H)
+    layer = attention.build("softmax", D, H)
     assert measure.flops(bench.floor(layer, (B, N, D), "forward")) == 4 * 2 * B * N * D * D

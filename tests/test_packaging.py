@@ -76,7 +76,7 @@ def test_readme_has_the_generated_blocks():
 
 def test_extras_are_few_and_dev_has_all():
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(table["optional-dependencies"]) == {"notebooks", "dev"}
+    assert set(table["optional-dependencies"]) == {"notebooks", "dev", "peers"}
     assert "refattn[notebooks]" in table["optional-dependencies"]["dev"]
 
 
@@ -91,7 +91,7 @@ def test_learn_opens_a_browser_only_where_there_is_a_screen(screen, browser):
 
 def test_help_is_the_default_and_names_every_target():
     shown = make().stdout
-    for target in ("learn", "test", "lint", "format", "sync", "test-lower-bounds", "clean", "help"):
+    for target in ("learn", "test", "lint", "format", "sync", "test-lower-bounds", "peers", "clean", "help"):
         assert f"  make {target} " in shown
 
 

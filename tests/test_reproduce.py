@@ -21,6 +21,7 @@ from scipy import stats
 from refattn import data, reproduce
 from refattn.attention.base import default_scale
 from refattn.checkpoint import digest
+from refattn.json_files import finite
 from refattn.data import vision
 from refattn.models import Classifier
 from refattn.reproduce import cells, costs, frame, results
@@ -167,7 +168,7 @@ def test_a_claim_that_cannot_be_decided_is_refused(wrong, says):
 
 # ---- Runs -----------------------------------------------------------------------------------------------------------
 
-TINY = '''
+TINY = """
 from functools import partial
 from refattn import data
 from refattn.models import Classifier
@@ -178,6 +179,7 @@ calls = []  # (variant, digest of the first batch, digest of the weights) in the
 
 def model(task, seed, name):
     from refattn.checkpoint import digest
+from refattn.json_files import finite
     made = Classifier(task.vocab_size, task.num_classes, embed_dim=8, num_heads=1, num_layers=1, pool="none", seed=seed)
     calls.append((name, digest(task.batch(0)), digest(made.state_dict())))
     return made
@@ -197,7 +199,7 @@ claims = (
     Claim("square", "n²", "", rule="counted", task="squares", metric="entries", method="a", baseline="formula"),
 )
 EXPERIMENT = Experiment("tiny", "A tiny one", parts=(recall, squares), claims=claims)
-'''
+"""
 
 
 @pytest.fixture
@@ -437,7 +439,7 @@ class TestRecorded:
         result = reproduce.load(slug, budget)
         for claim in result["claims"]:
             declared = Claim(**{key: claim[key] for key in asdict(BETTER)})
-            again = frame.finite(judge(declared, result["tasks"]))
+            again = finite(judge(declared, result["tasks"]))
             assert (again["verdict"], again["reason"]) == (claim["verdict"], claim["reason"])
             for key in ("mean", "interval", "exponent", "differences", "found"):
                 assert (key in again) == (key in claim) and again.get(key) == pytest.approx(claim.get(key))

@@ -10,14 +10,19 @@ The causal form sums over j ≤ i, and is a recurrence with a state of d·d_v + 
     S_i = S_{i-1} + φ(k_i)ᵀ v_i      z_i = z_{i-1} + φ(k_i)      y_i = φ(q_i) S_i / φ(q_i) z_iᵀ     (2)
 
 Cost for N tokens of width d: O(N d²) time and O(d²) state, against O(N² d) and O(N²).
+
+Other choices of φ share all but φ: **kernel attention is a feature map and one of two products**, `full_product` over
+all keys or `causal_product` over those so far. Performer and cosFormer are `kernel_sums` of their own features; what
+remains theirs is φ and how they divide.
 """
+
+import math
 
 import torch
 from torch.nn import functional as F
 
 from refattn.attention.base import Attention, check_heads, check_mask, visible, working_dtype
 
-CHUNK = 128  # tokens handled at once by the causal form: a [CHUNK, CHUNK] map inside, one d×d_v state between chunks
 EPS = 1e-6  # added to the denominator, as the authors do
 
 
@@ -32,12 +37,8 @@ def linear_weights(q, k, *, is_causal=False, key_padding_mask=None, feature_map=
     Args: as `linear_attention`.
     Returns: [B, H, N, M]; rows sum to one up to eps, a row that sees no key is zero.
     """
-    check_heads(q, k, k, is_causal)
-    check_mask(key_padding_mask, k.shape[0], k.shape[2])
-    similarity = feature_map(q) @ feature_map(k).transpose(-1, -2)  # [B, H, N, M], all positive
-    seen = visible(q.shape[2], k.shape[2], is_causal=is_causal, key_padding_mask=key_padding_mask, device=q.device)
-    if seen is not None:
-        similarity = similarity.masked_fill(~seen, 0.0)
+    phi_q, phi_k = feature_map(q), feature_map(k)
+    similarity = kernel_similarity(phi_q, phi_k, is_causal=is_causal, key_padding_mask=key_padding_mask)
     return similarity / (similarity.sum(-1, keepdim=True) + eps)
 
 
@@ -59,16 +60,54 @@ def linear_attention(q, k, v, *, is_causal=False, key_padding_mask=None, feature
     Returns: [B, H, N, d_v].
     Raises: ValueError if the shapes do not fit.
     """
-    check_heads(q, k, v, is_causal)
-    check_mask(key_padding_mask, k.shape[0], k.shape[2])
     phi_q, phi_k = feature_map(q), feature_map(k)
-    if key_padding_mask is not None:
-        # after φ, not before: φ(0) = 1 would still count a padded key in the denominator
-        phi_k = phi_k.masked_fill(key_padding_mask[:, None, :, None], 0.0)
-    values = F.pad(v, (0, 1), value=1.0)  # [B, H, M, d_v + 1]: the denominator is the same sum with v = 1
-    summed = causal_product(phi_q, phi_k, values) if is_causal else full_product(phi_q, phi_k, values)
-    numerator, denominator = summed[..., :-1], summed[..., -1:]
+    numerator, denominator = kernel_sums(phi_q, phi_k, v, is_causal=is_causal, key_padding_mask=key_padding_mask)
     return (numerator / (denominator + eps)).to(v.dtype)
+
+
+def kernel_similarity(phi_q, phi_k, *, is_causal=False, key_padding_mask=None):
+    """φ(q_i)·φ(k_j) for every visible pair, zero for the others: what kernel attention never forms, [B, H, N, M]."""
+    check_heads(phi_q, phi_k, phi_k, is_causal)
+    check_mask(key_padding_mask, phi_k.shape[0], phi_k.shape[2])
+    similarity = phi_q @ phi_k.transpose(-1, -2)  # [B, H, N, M], none negative
+    sizes, masks = similarity.shape[2:], {"is_causal": is_causal, "key_padding_mask": key_padding_mask}
+    seen = visible(*sizes, **masks, device=similarity.device)
+    return similarity if seen is None else similarity.masked_fill(~seen, 0.0)
+
+
+def kernel_sums(phi_q, phi_k, v, *, is_causal=False, key_padding_mask=None):
+    """Both sums of eq. (1), or (2), for queries and keys that already are features; dividing is the caller's affair.
+
+    Args: phi_q: φ(q) [B, H, N, m];  phi_k: φ(k) [B, H, M, m];  v: values [B, H, M, d_v];  the rest as `linear_attention`.
+    Returns: numerator [B, H, N, d_v] and denominator [B, H, N, 1], in float32 for half-precision input.
+    Raises: ValueError if the shapes do not fit.
+    """
+    check_heads(phi_q, phi_k, v, is_causal)
+    check_mask(key_padding_mask, phi_k.shape[0], phi_k.shape[2])
+    values = F.pad(v, (0, 1), value=1.0)  # [B, H, M, d_v + 1]: the denominator is the same sum with v = 1
+    if key_padding_mask is not None:
+        # here, and not a zero key before φ: φ(0) = 1 would still count in the denominator
+        values = values.masked_fill(key_padding_mask[:, None, :, None], 0.0)
+    summed = causal_product(phi_q, phi_k, values) if is_causal else full_product(phi_q, phi_k, values)
+    return summed[..., :-1], summed[..., -1:]
+
+
+def empty_sums(batch_size, num_heads, num_features, head_dim, like):
+    """The state of eq. (2) before the first token: `S` [B, H, m, d_v] and `z` [B, H, m], zero; `like` says where."""
+    shape, dtype = (batch_size, num_heads, num_features), working_dtype(like)
+    return {"S": like.new_zeros(*shape, head_dim, dtype=dtype), "z": like.new_zeros(shape, dtype=dtype)}
+
+
+def add_token(phi_q, phi_k, v, state):
+    """Eq. (2) for one token, φ(q), φ(k) [B, H, m] and v [B, H, d_v]: O(m d_v) time whatever came before.
+
+    Returns: numerator [B, H, d_v], denominator [B, H, 1], and the state with the token in both sums.
+    """
+    phi_q, phi_k = (phi.to(state["z"].dtype) for phi in (phi_q, phi_k))
+    S = state["S"] + phi_k[..., None] * v[..., None, :]
+    z = state["z"] + phi_k
+    numerator = (phi_q[..., None, :] @ S)[..., 0, :]
+    return numerator, (phi_q * z).sum(-1, keepdim=True), state | {"S": S, "z": z}
 
 
 def full_product(q, k, v):
@@ -81,24 +120,32 @@ def full_product(q, k, v):
     return q @ (k.transpose(-1, -2) @ v)
 
 
-def causal_product(q, k, v, *, chunk=CHUNK):
+def chunk_size(d, d_v):
+    """Tokens a chunk: about √(d d_v), where the map inside a chunk and the state between chunks cost the same."""
+    return 2 ** min(7, max(5, round(math.log2(d * d_v) / 2)))  # 32 … 128: smaller products are all overhead
+
+
+def causal_product(q, k, v, *, chunk=None):
     """Σ_{j ≤ i} (q_i · k_j) v_j for every i in linear time: quadratic inside a chunk, a d × d_v state between chunks.
 
     The one idea behind every causal linear-time attention here; normalising is the caller's affair.
 
-    Args: q, k [B, H, N, d], v [B, H, N, d_v]; chunk: tokens handled at once.
+    Args: q, k [B, H, N, d], v [B, H, N, d_v]; chunk: tokens handled at once, `chunk_size` unless given.
     Returns: [B, H, N, d_v], in float32 for half-precision input.
     """
     q, k, v = (t.to(working_dtype(t)) for t in (q, k, v))
-    tokens = q.shape[2]
+    batch_and_heads, tokens = q.shape[:2], q.shape[2]
+    chunk = chunk_size(k.shape[-1], v.shape[-1]) if chunk is None else chunk
     if tokens <= chunk:
         return (q @ k.transpose(-1, -2)).tril() @ v
-    short = -tokens % chunk  # zeros fill the last chunk: a zero key adds nothing to any sum
-    q, k, v = (F.pad(t, (0, 0, 0, short)).unflatten(2, (-1, chunk)) for t in (q, k, v))  # [B, H, chunks, C, ·]
-    added = k.transpose(-1, -2) @ v  # [B, H, chunks, d, d_v]: what each chunk adds to the state
-    before = added.cumsum(2) - added  # the state before each chunk
-    inside = (q @ k.transpose(-1, -2)).tril() @ v  # [B, H, chunks, C, d_v]
-    return (inside + q @ before).flatten(2, 3)[:, :, :tokens]
+    chunks, short = -(-tokens // chunk), -tokens % chunk
+    if short:  # zeros fill the last chunk: a zero key adds nothing to any sum
+        q, k, v = (F.pad(t, (0, 0, 0, short)) for t in (q, k, v))
+    q, k, v = (t.reshape(-1, chunk, t.shape[-1]) for t in (q, k, v))  # [B·H·chunks, C, ·]: one batch of small products
+    added = (k.transpose(-1, -2) @ v).unflatten(0, (-1, chunks))  # [B·H, chunks, d, d_v], what each adds to the state
+    before = F.pad(added.cumsum(1)[:, :-1], (0, 0, 0, 0, 1, 0)).flatten(0, 1)  # the state before each chunk
+    inside = (q @ k.transpose(-1, -2)).tril()  # [B·H·chunks, C, C]
+    return torch.baddbmm(q @ before, inside, v).reshape(*batch_and_heads, -1, v.shape[-1])[:, :, :tokens]
 
 
 class LinearAttention(Attention):
@@ -133,19 +180,13 @@ class LinearAttention(Attention):
 
     def init_state(self, batch_size, carry=None):
         """Eq. (2) before the first token: `S` [B, H, d, d_v] and `z` [B, H, d], zero."""
-        weight = self.projections.query.weight
-        shape = (batch_size, self.num_heads, self.head_dim)
-        dtype = working_dtype(weight)
-        return {"S": weight.new_zeros(*shape, self.head_dim, dtype=dtype), "z": weight.new_zeros(shape, dtype=dtype)}
+        return empty_sums(batch_size, self.num_heads, self.head_dim, self.head_dim, like=self.projections.query.weight)
 
     def step(self, x_t, state):
-        """Eq. (2) for one token: O(d d_v) time whatever came before."""
+        """Eq. (2) for one token."""
         q, k, v = (t[:, :, 0] for t in self.projections(x_t[:, None]))  # each [B, H, d]
-        phi_q, phi_k = (self.feature_map(t).to(state["z"].dtype) for t in (q, k))
-        state = {"S": state["S"] + phi_k[..., None] * v[..., None, :], "z": state["z"] + phi_k}
-        numerator = (phi_q[..., None, :] @ state["S"])[..., 0, :]  # [B, H, d_v]
-        denominator = (phi_q * state["z"]).sum(-1, keepdim=True) + self.eps
-        y = (numerator / denominator).to(v.dtype)
+        numerator, denominator, state = add_token(self.feature_map(q), self.feature_map(k), v, state)
+        y = (numerator / (denominator + self.eps)).to(v.dtype)
         return self.projections.merge(y[:, :, None])[:, 0], state
 
 

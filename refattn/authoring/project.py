@@ -5,6 +5,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
+UNPINNED = ("peers",)  # extras that only a comparison with others needs
 REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")
 
 
@@ -52,9 +53,10 @@ def read_project(root):
 
 
 def lower_bounds(name, dependencies, extras):
-    """{package: lowest version} of the dependencies and of every extra; extras may name each other, as NAME[EXTRA]."""
+    """{package: lowest version} of the dependencies and of the extras; extras may name each other, as NAME[EXTRA]."""
     bounds = {}
-    for requirement in [*dependencies, *(line for lines in extras.values() for line in lines)]:
+    wanted = [line for extra, lines in extras.items() if extra not in UNPINNED for line in lines]
+    for requirement in [*dependencies, *wanted]:
         if re.fullmatch(rf"{name}\[[\w,-]+\]", requirement):
             continue  # its packages are listed under that extra
         found = REQUIREMENT.fullmatch(requirement)

@@ -46,6 +46,7 @@ def badges(project):
 
 def papers():
     """The table of papers with state and verdicts."""
-    from refattn.catalog import readme_table
+    from refattn import catalog, reproduce
 
-    return readme_table()
+    found = {record.slug: reproduce.summary(record.slug) for record in catalog.RECORDS}
+    return catalog.readme_table({slug: words for slug, words in found.items() if words})

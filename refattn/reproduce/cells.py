@@ -24,6 +24,7 @@ import torch
 import refattn
 from refattn import train
 from refattn.checkpoint import digest
+from refattn.json_files import write_json
 from refattn.measure import count_parameters
 from refattn.reproduce.verdict import AGAIN
 
@@ -197,19 +198,6 @@ def start_worker():
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def write_json(path, value):
-    """Write a value under a name that always holds a whole file, with lists of numbers on one line."""
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-    text = re.sub(r"\[\n\s+([^\[\]{}]*?)\n\s*\]", lambda found: "[" + " ".join(found[1].split()) + "]", text)
-    path = Path(path)
-    unfinished = path.with_name(path.name + ".tmp")
-    with open(unfinished, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text + "\n")
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
 
 
 def code_digest(experiment_file):

@@ -10,7 +10,6 @@ and "colab" (at most 15 minutes on one GPU).
 """
 
 import importlib
-import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +21,8 @@ import scipy
 
 import refattn
 from refattn import catalog, measure, processes
-from refattn.reproduce.cells import Cell, code_digest, run_cells, write_json
+from refattn.json_files import finite, write_json
+from refattn.reproduce.cells import Cell, code_digest, run_cells
 from refattn.reproduce.verdict import AGAIN, Claim, judge, same_as_itself
 
 BUDGETS = {"demo": "cpu", "quick": "cpu", "colab": "auto"}  # and the device of each
@@ -278,12 +278,3 @@ def environment(device, workers):
     found = measure.environment(device)
     found |= {"threads": 1, "workers": max(1, workers)}  # of a cell; cells side by side
     return found | {"refattn": refattn.__version__, "numpy": numpy.__version__, "scipy": scipy.__version__}
-
-
-def finite(value):
-    """The same value with None for what JSON has no number for."""
-    if isinstance(value, dict):
-        return {str(key): finite(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,7 +5,7 @@ from collections import Counter
 from pathlib import Path
 
 from refattn import catalog
-from refattn.reproduce.cells import write_json
+from refattn.json_files import write_json
 from refattn.reproduce.frame import BUDGETS
 from refattn.reproduce.verdict import FAILS, HOLDS, OPEN
 

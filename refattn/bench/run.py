@@ -1,13 +1,4 @@
-"""Mechanisms against softmax attention, in seconds: each cell is timed in one process, alternating with its references.
-
-Two references stand beside each mechanism: torch's fused softmax attention, and the mechanism's *floor*, its own linear
-layers on the same shapes with nothing between them. What lies above the floor is what a better algorithm could save.
-
-    rows = bench.run(["linear", "luna"], [1024, 4096])
-"""
-
-import json
-from pathlib import Path
+"""Mechanisms × lengths × directions: seconds, bytes kept for backward, and how many times softmax and the floor."""
 
 import torch
 from torch import nn
@@ -44,8 +35,8 @@ def run(
         progress: called with each line of the table as soon as it is known, or None.
 
     Returns: a list of dicts with "n", "causal", "direction", "mechanism", and either "skipped" (the reason), or
-        "seconds", "times_softmax" and "times_floor", each (median, min, max) over rounds; "times_softmax" is None where
-        softmax was skipped.
+        "seconds", "times_softmax" and "times_floor", each (median, min, max) over rounds, and "saved_bytes", kept for
+        the backward pass; "times_softmax" is None where softmax was skipped.
     Raises: ValueError for an unknown mechanism or option.
     """
     names = ["softmax", *(name for name in mechanisms if name != "softmax")]
@@ -56,13 +47,11 @@ def run(
     for is_causal in causal:
         layers, lacking = {}, {}
         for name in names:
-            mechanism = attention.mechanism(name)
-            if is_causal and "causal" not in mechanism.forms:
+            if is_causal and "causal" not in attention.mechanism(name).forms:
                 lacking[name] = "has no causal form"
                 continue
-            given = {"max_len": max(lengths)} if "max_len" in attention.known_options(mechanism) else {}
-            given |= (options or {}).get(name, {})
-            layers[name] = attention.build(name, dim, heads, is_causal=is_causal, **given).to(device).eval()
+            given = (options or {}).get(name, {})
+            layers[name] = build(name, dim, heads, max(lengths), is_causal=is_causal, **given).to(device)
         for n in lengths:
             for direction in directions:
                 shape = (batch, n, dim)
@@ -77,8 +66,14 @@ def run(
     return rows
 
 
+def build(name, dim, heads, max_len, **options):
+    """A mechanism in evaluation mode, with `max_len` where it has that option."""
+    bound = "max_len" in attention.known_options(attention.mechanism(name))
+    return attention.build(name, dim, heads, **({"max_len": max_len} if bound else {}) | options).eval()
+
+
 def cell(layers, shape, direction, rounds, min_seconds):
-    """{mechanism: its times} at one shape, all timed against each other and against their floors."""
+    """{mechanism: its numbers} at one shape, all timed against each other and against their floors."""
     calls = {name: call(layer, shape, direction) for name, layer in layers.items()}
     calls |= {f"floor of {name}": floor(layer, shape, direction) for name, layer in layers.items()}
     found = measure.latency(calls, rounds=rounds, min_seconds=min_seconds)
@@ -87,17 +82,34 @@ def cell(layers, shape, direction, rounds, min_seconds):
             "seconds": found.seconds[name],
             "times_softmax": found.ratio(name, "softmax") if "softmax" in layers else None,
             "times_floor": found.ratio(name, f"floor of {name}"),
+            "saved_bytes": kept_bytes(layer, shape),
         }
-        for name in layers
+        for name, layer in layers.items()
     }
+
+
+def tokens(layer, shape):
+    """Random input [B, N, D] where the layer is, the same for every layer."""
+    return torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(next(layer.parameters()).device)
+
+
+def output_of(layer, x):
+    """What a layer makes of x, without its carry."""
+    y = layer(x)
+    return y[0] if isinstance(y, tuple) else y
+
+
+def kept_bytes(layer, shape):
+    """Bytes that autograd keeps for the backward pass."""
+    return measure.saved_bytes(output_of, layer, tokens(layer, shape).requires_grad_())
 
 
 def call(layer, shape, direction):
     """A function without arguments that runs a layer on random input [B, N, D], forward or forward and backward."""
-    generator = torch.Generator().manual_seed(0)
-    device = next(layer.parameters()).device
-    x = torch.randn(shape, generator=generator).to(device)
-    return differentiated(lambda: layer(x)[0], x, layer) if direction != "forward" else without_graph(lambda: layer(x))
+    x = tokens(layer, shape)
+    if direction == "forward":
+        return without_graph(lambda: output_of(layer, x))
+    return differentiated(lambda: output_of(layer, x), x, layer)
 
 
 def floor(layer, shape, direction):
@@ -159,7 +171,10 @@ def too_large(layers, shape, direction, limit):
     return reasons
 
 
-HEADER = f"{'N':>6}  {'form':<7} {'direction':<17} {'mechanism':<20} {'ms: median (min–max)':>27}   × softmax   × floor"
+HEADER = (
+    f"{'N':>6}  {'form':<7} {'direction':<17} {'mechanism':<20} {'ms: median (min–max)':>27}   × softmax   × floor"
+    f"  KiB kept"
+)
 
 
 def line(row):
@@ -170,9 +185,5 @@ def line(row):
         return f"{start}skipped: {row['skipped']}"
     middle, least, most = (1000 * seconds for seconds in row["seconds"])
     to_softmax = "–" if row["times_softmax"] is None else f"{row['times_softmax'][0]:.3g}"
-    return f"{start}{f'{middle:.4g} ({least:.4g}–{most:.4g})':>27} {to_softmax:>11} {row['times_floor'][0]:>9.3g}"
-
-
-def to_json(rows, path, *, device="cpu"):
-    """Write rows and the environment they were measured in."""
-    Path(path).write_text(json.dumps({"environment": measure.environment(device), "rows": rows}, indent=1) + "\n")
+    times = f"{f'{middle:.4g} ({least:.4g}–{most:.4g})':>27} {to_softmax:>11} {row['times_floor'][0]:>9.3g}"
+    return f"{start}{times} {row['saved_bytes'] / 1024:>9,.0f}"

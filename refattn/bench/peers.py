@@ -1,0 +1,147 @@
+"""The packages people use today for the same work, called as their documentation says; `make peers` installs them.
+
+Ours and theirs are timed in turn, in one process, at equal width, heads, features, window, rounds and slots. Where a
+peer computes something slightly different, its entry says what.
+"""
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+
+import torch
+from torch import nn
+
+from refattn import measure
+from refattn.bench import report
+from refattn.bench.run import build, call, kept_bytes
+
+
+@dataclass(frozen=True)
+class Peer:
+    """One rival. build: (dim, heads, max_len, causal) → a module on [B, N, dim]; options: of our mechanism.
+
+    package: the module to import, "torch" for torch's own.  causal: forms that it has.  difference: what is not alike.
+    """
+
+    mechanism: str
+    package: str
+    build: Callable
+    options: dict = field(default_factory=dict)
+    causal: tuple = (False, True)
+    difference: str = ""
+
+    @property
+    def installed(self):
+        return importlib.util.find_spec(self.package) is not None
+
+    @property
+    def label(self):
+        """Name and version, such as "linformer 0.2.3"."""
+        return f"{self.package.replace('_', '-')} {version(self.package).split('+')[0]}"
+
+
+class TorchMultihead(nn.MultiheadAttention):
+    """torch's own layer on one input; its `need_weights=False` is the fast way its documentation names."""
+
+    def forward(self, x):
+        mask = nn.Transformer.generate_square_subsequent_mask(x.shape[1], device=x.device) if self.is_causal else None
+        return super().forward(x, x, x, need_weights=False, is_causal=self.is_causal, attn_mask=mask)[0]
+
+
+def torch_multihead(dim, heads, max_len, causal):
+    module = TorchMultihead(dim, heads, batch_first=True)
+    module.is_causal = causal
+    return module
+
+
+def performer(dim, heads, max_len, causal):
+    from performer_pytorch import SelfAttention
+
+    shape = {"dim_head": dim // heads, "nb_features": FEATURES, "qkv_bias": True}
+    return SelfAttention(dim, heads=heads, causal=causal, **shape)
+
+
+def linformer(dim, heads, max_len, causal):
+    from linformer import LinformerSelfAttention
+
+    return LinformerSelfAttention(dim, max_len, k=PROJECTED, heads=heads)
+
+
+def local(dim, heads, max_len, causal):
+    from local_attention.transformer import LocalMHA
+
+    shape = {"dim_head": dim // heads, "heads": heads, "window_size": WINDOW, "causal": causal}
+    return LocalMHA(dim=dim, exact_windowsize=False, use_rotary_pos_emb=False, **shape)
+
+
+def reformer(dim, heads, max_len, causal):
+    from reformer_pytorch import LSHSelfAttention
+
+    rounds = {"bucket_size": WINDOW, "n_hashes": ROUNDS, "attend_across_buckets": False}
+    return LSHSelfAttention(dim, heads=heads, causal=causal, allow_duplicate_attention=False, **rounds)
+
+
+def sinkhorn(dim, heads, max_len, causal):
+    from sinkhorn_transformer.sinkhorn_transformer import SinkhornSelfAttention
+
+    # the soft sort of the paper: non_permutative keeps the whole row of the matrix, as many buckets as there are
+    buckets = {"non_permutative": not causal, "n_top_buckets": 1, "use_simple_sort_net": not causal}
+    return SinkhornSelfAttention(dim, WINDOW, max_len, heads=heads, causal=causal, **buckets)
+
+
+FEATURES, PROJECTED, WINDOW, ROUNDS = 64, 64, 64, 4
+
+PEERS = (
+    Peer("softmax", "torch", torch_multihead, difference="its causal form is handed a mask that is never read"),
+    Peer("performer", "performer_pytorch", performer, {"num_features": FEATURES}),
+    Peer("linformer", "linformer", linformer, {"num_projected": PROJECTED, "qkv_bias": False}, causal=(False,)),
+    Peer("local", "local_attention", local, {"window": WINDOW, "bias": False}),
+    Peer("reformer", "reformer_pytorch", reformer, {"chunk": WINDOW, "num_rounds": ROUNDS, "qkv_bias": False}),
+    Peer("sinkhorn", "sinkhorn_transformer", sinkhorn, {"block": WINDOW, "qkv_bias": False}),
+)
+
+
+def against_peers(
+    mechanisms, lengths, *, dim=64, heads=4, batch=1, rounds=7, min_seconds=0.05, device="cpu", progress=print
+):
+    """Ours against each installed peer of these mechanisms, in turn, forward and forward with backward.
+
+    Args: as `run`; mechanisms whose peer is not installed are left out.
+    Returns: a list of dicts with "mechanism", "peer", "n", "causal", "direction", "seconds" and "peer_seconds" (median,
+        min, max over rounds), "times_peer" (the same of ours/theirs, round by round), "saved_bytes" and
+        "peer_saved_bytes" (kept for backward), "peak_bytes" and "peer_peak_bytes" (most alive at once), "difference".
+    """
+    say = progress or (lambda line: None)
+    say(report.PEER_HEADER)
+    rows = []
+    for peer in (peer for peer in PEERS if peer.mechanism in mechanisms and peer.installed):
+        for causal in peer.causal:
+            torch.manual_seed(0)
+            ours = build(peer.mechanism, dim, heads, max(lengths), is_causal=causal, **peer.options)
+            theirs = peer.build(dim, heads, max(lengths), causal)
+            layers = {"ours": ours.to(device), "theirs": theirs.to(device).eval()}
+            for n in lengths:
+                for direction in ("forward", "forward+backward"):
+                    row = {"mechanism": peer.mechanism, "peer": peer.label, "n": n, "causal": causal}
+                    row |= {"direction": direction, "difference": peer.difference}
+                    rows.append(row | pair(layers, (batch, n, dim), direction, rounds, min_seconds))
+                    say(report.peer_line(rows[-1]))
+    return rows
+
+
+def pair(layers, shape, direction, rounds, min_seconds):
+    """Both layers' numbers at one shape."""
+    calls = {name: call(layer, shape, direction) for name, layer in layers.items()}
+    found = measure.latency(calls, rounds=rounds, min_seconds=min_seconds)
+    kept = {name: kept_bytes(layer, shape) for name, layer in layers.items()}
+    peak = {name: measure.peak_bytes(function).live for name, function in calls.items()}
+    return {
+        "seconds": found.seconds["ours"],
+        "peer_seconds": found.seconds["theirs"],
+        "times_peer": found.ratio("ours", "theirs"),
+        "saved_bytes": kept["ours"],
+        "peer_saved_bytes": kept["theirs"],
+        "peak_bytes": peak["ours"],
+        "peer_peak_bytes": peak["theirs"],
+    }
