@@ -59,7 +59,9 @@ def main(arguments=None):
     """Run one command. Returns: the exit code."""
     options = make_parser().parse_args(arguments)
     try:
-        return COMMANDS[options.command](options)
+        code = COMMANDS[options.command](options)
+        sys.stdout.flush()  # here, where a closed pipe is no error
+        return code
     except KeyboardInterrupt as stop:
         return complain(stop.args[0] if stop.args else "stopped", code=130)
     except BrokenPipeError:  # whoever read our output has seen enough
@@ -154,7 +156,7 @@ def check_command(options):
 
     passed = True
     for path in paths:
-        print(path)
+        print(path, flush=True)  # what follows takes a while
         rows = run_notebook(path)
         for row in rows:
             print(f"  {row['mark']} {row['exercise']:<24} {row['stage']}")

@@ -2,17 +2,22 @@
 
 import inspect
 import linecache
+import os
+import re
 import textwrap
 import traceback
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 import torch
 
 WIDTH = 112  # characters a line of a message
-# where code lies that is not the reader's: this package, installed packages, Python itself
-FOREIGN = (str(Path(__file__).parents[1]), str(Path(torch.__file__).parents[1]), str(Path(inspect.__file__).parent))
+GLUE = "\0"  # stands for a space at which no line is broken
+# folders of code that is not the reader's: this package, installed packages, Python itself
+FOREIGN = tuple(
+    f"{folder}{os.sep}"  # so that a folder of the reader's whose name only begins like one of these is theirs
+    for folder in (Path(__file__).parents[1], Path(torch.__file__).parents[1], Path(inspect.__file__).parent)
+)
 
 
 def as_tensors(output):
@@ -58,26 +63,30 @@ def seeded(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@cache
-def golden():
+def golden(file="golden"):
     """Numbers of the authors' own code, for the last stage of a check: {"linear.q": tensor, …}, float32.
 
-    From the golden cases linear--causal and luna--causal_tied; for Luna, inputs are already projected and scaled.
+    "golden": from the cases linear--causal and luna--causal_tied; for Luna, inputs are already projected and scaled.
+    "golden_sparse": from sparse_transformer--strided_merged and --fixed_merged, local--previous_block_causal (a head)
+    and reformer--two_rounds_no_duplicates. Read anew each time: an attempt may write into its arguments.
     """
-    with np.load(Path(__file__).with_name("golden.npz"), allow_pickle=False) as arrays:
+    with np.load(Path(__file__).with_name(f"{file}.npz"), allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays}
 
 
 def own_line(error):
     """Where in the reader's own code an exception arose, and what it says; no frame of any package."""
-    frames = traceback.extract_tb(error.__traceback__)
-    where = next((f for f in reversed(frames) if not f.filename.startswith(FOREIGN)), frames[-1])
+    frames = reversed(traceback.extract_tb(error.__traceback__))
+    where = next((frame for frame in frames if not frame.filename.startswith(FOREIGN)), None)
+    message = f"{type(error).__name__}: {str(error).strip().split(chr(10))[0]}"
+    if where is None:  # it was called in a way it does not allow, or what it returned is of no use
+        return f"It stops before its first line, or after its last:\n  {message}"
     code = linecache.getline(where.filename, where.lineno).strip()
-    message = str(error).strip().split("\n")[0]
-    return f"It stops in line {where.lineno} of {where.name}:\n    {code}\n  {type(error).__name__}: {message}"
+    return f"It stops in line {where.lineno} of {where.name}:\n    {code}\n  {message}"
 
 
 def wrap(text, first="", later=""):
-    """Text broken into lines of at most `WIDTH` characters, its own line breaks kept."""
-    lines = text.split("\n")
-    return "\n".join(textwrap.fill(line, WIDTH, initial_indent=first, subsequent_indent=later) for line in lines)
+    """Text broken into lines of at most `WIDTH` characters, its own line breaks kept, and a row of numbers whole."""
+    lines = re.sub(r"\[[^][]*\]", lambda row: row[0].replace(" ", GLUE), text).split("\n")
+    filled = (textwrap.fill(line, WIDTH, initial_indent=first, subsequent_indent=later) for line in lines)
+    return "\n".join(filled).replace(GLUE, " ")

@@ -1,5 +1,7 @@
 """The other kind of exercise: a number to predict, and the reason for it."""
 
+import math
+
 from refattn.checks.compare import wrap
 from refattn.checks.frame import ALMOST, Checked, Finding
 
@@ -15,7 +17,7 @@ class Decision(Checked):
 
     def __init__(self, name, *, asks, value, wrong, reason, reasons, workings, hints, passed, tolerance=0.01):
         super().__init__(name, hints=hints, passed=passed)
-        self.asks, self.value, self.wrong, self.tolerance = asks, value, wrong, tolerance
+        self.asks, self.value, self.wrong, self.tolerance = " ".join(asks.split()), value, wrong, tolerance
         self.reason, self.reasons, self.workings = reason, reasons, workings
 
     def answer_text(self):
@@ -24,18 +26,23 @@ class Decision(Checked):
     def __call__(self, number=None, reason=None):
         """Check a number and a letter: prints one message, returns a `Result`, raises nothing."""
         if number is None or number is ...:
-            return self.conclude_untouched(f"Wanted: {self.asks}.")
+            return self.conclude_untouched(f"Wanted: {self.asks}.", "a guess first, on paper.")
+        as_given = number
         try:
             number = float(number)
         except (TypeError, ValueError):
-            finding = Finding(f"{number!r} is not a number.", f"Try: {self.asks}.")
-            return self.conclude("shape", finding, hint=1)
+            number = math.nan
+        if not math.isfinite(number):
+            says = f"Try: a bare number, without its unit. Wanted: {self.asks}."
+            return self.conclude("shape", Finding(f"{as_given!r} is not a number.", says), hint=1)
         if not self.near(number, self.value):
             return self.conclude_wrong(number)
         letter = str(reason or "").strip().lower()[:1]
         if letter == self.reason:
             return self.conclude_passed()
-        missing = Finding(f"{number:,.6g} is right.", "A number is half an answer. Try: the letter of a reason.")
+        letters = ", ".join(sorted([self.reason, *self.reasons]))
+        says = f"A number is half an answer. Try: the letter of a reason, one of {letters}, as second argument."
+        missing = Finding(f"{number:,.6g} is right.", says)
         return self.conclude("property", self.reasons.get(letter, missing), ALMOST, hint=2)
 
     def conclude_wrong(self, number):

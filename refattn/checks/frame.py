@@ -12,12 +12,14 @@ wrong variant returns, for every probe; otherwise it shows the counterexample an
 What a message `says` is written in one piece: what already holds, the concept, and "Try:" the next experiment.
 """
 
+import dis
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_leaves, tree_map
 
 from refattn.checks.compare import as_tensors, equal, own_line, shapes, show, wrap
 from refattn.measure import peak_bytes
@@ -38,6 +40,11 @@ def summary():
     print(
         "\n".join(f"{row['mark']} {row['exercise']:24} {row['stage']}" for row in report()) or "nothing attempted yet"
     )
+
+
+def passed(*names):
+    """Whether all these exercises, by names such as "softmax.weights", have passed."""
+    return all(name in _register and _register[name].passed for name in names)
 
 
 def forget():
@@ -127,9 +134,9 @@ class Checked:
     def hint(self, number=1):
         """Print hint 1 or 2."""
         if number in (1, 2):
-            print(wrap(f"hint {number}. {' '.join(self.hints[number - 1].split())}"))
+            print(wrap(f"hint {number}. {' '.join(self.hints[number - 1].split())}", later="  "))
         else:
-            print(f"there are two hints: check.{self.short}.hint(1) and check.{self.short}.hint(2)")
+            print(f"two hints, check.{self.short}.hint(1) and hint(2); then there is check.{self.short}.show_answer()")
 
     def show_answer(self):
         """Print one correct answer."""
@@ -146,8 +153,8 @@ class Checked:
         print(result.message)
         return result
 
-    def conclude_untouched(self, fact):
-        return self.conclude("untouched", Finding(fact, "Try: a guess first, on paper."), UNTOUCHED, hint=1)
+    def conclude_untouched(self, fact, attempt):
+        return self.conclude("untouched", Finding(fact, f"Try: {attempt}"), UNTOUCHED, hint=1)
 
     def conclude_passed(self):
         held, _, onward = self.passed.partition("Next:")
@@ -178,26 +185,40 @@ class Exercise(Checked):
 
     def __call__(self, attempt):
         """Check a function: prints one message, returns a `Result`, raises nothing."""
+        if attempt is None or attempt is ... or does_nothing(attempt):
+            return self.conclude_unwritten()
         if not callable(attempt):
-            return self.conclude_untouched(f"{attempt!r} came; wanted a function that returns {self.returns}.")
+            fact = f"What came is no function but a {name_of(attempt)}; wanted one that returns {self.returns}."
+            finding = Finding(fact, f"Try: hand over the function itself, uncalled: check.{self.short}({self.short}).")
+            return self.conclude("runs", finding, hint=1)
         probe = None
         try:
-            run, outputs = self.adapt(attempt), []
+            run, outputs = numpy_to_torch(self.adapt(attempt)), []
             for probe in self.probes:
                 outputs.append(run(*probe.make()))
             probe = None
             return self.judge(run, outputs)
         except Exception as error:  # whatever the reader's function does, their notebook goes on
             if isinstance(error, NotImplementedError) and not str(error):
-                return self.conclude_untouched(f"Not written yet: it should return {self.returns}.")
+                return self.conclude_unwritten()
+            if "ellipsis" in str(error):  # what TypeError calls a `...` that it was asked to compute with
+                return self.conclude_unwritten(f"A `...` still stands in it. {own_line(error)}")
             return self.conclude("runs", raised(error, probe), hint=1)
+
+    def conclude_unwritten(self, fact=None):
+        fact = fact or f"Not written yet: it should return {self.returns}."
+        return self.conclude_untouched(fact, "the example in its docstring, on paper. Then write down what you did.")
 
     def judge(self, run, outputs):
         """The first failure among the outputs for the probes, then among what must hold beyond them."""
-        try:
-            got = [as_tensors(output) for output in outputs]
-        except (TypeError, ValueError, RuntimeError):
-            return self.conclude("shape", self.no_tensor(outputs[0]), hint=1)
+        got = []
+        for probe, output in zip(self.probes, outputs, strict=True):
+            if any(part is ... for part in tree_leaves(output)):
+                return self.conclude_unwritten("A `...` still stands where it returns.")
+            try:
+                got.append(as_tensors(output))
+            except (TypeError, ValueError, RuntimeError):
+                return self.conclude("shape", self.no_tensor(output, probe), hint=1)
         wanted = self.outputs_of(self.answer)
         wrong = [i for i in range(len(wanted)) if not equal(got[i], wanted[i])]
         if wrong:
@@ -213,9 +234,9 @@ class Exercise(Checked):
         run = self.adapt(function)
         return [as_tensors(run(*probe.make())) for probe in self.probes]
 
-    def no_tensor(self, output):
-        fact = f"It runs, but returns {type(output).__name__}: wanted {self.returns}."
-        says = "A function that ends without `return` returns None. " if output is None else ""
+    def no_tensor(self, output, probe):
+        fact = f"{probe.text} It runs, but returns {name_of(output)}; wanted {self.returns}."
+        says = "A path through a function that ends without `return` returns None. " if output is None else ""
         return Finding(fact, says + "Try: print the type of what you return, just before you return it.")
 
     def counterexample(self, run, got, wanted, wrong):
@@ -241,6 +262,29 @@ class Exercise(Checked):
         return Finding(f"{probe.text} Your result has shape {came}; wanted {due}, that is {self.returns}.", says)
 
 
+def does_nothing(attempt):
+    """Whether a function's body is but a docstring, `...`, `pass` or `return None`: a stub as it came."""
+    if not hasattr(attempt, "__code__"):
+        return False
+    steps = [step for step in dis.get_instructions(attempt) if step.opname not in ("RESUME", "NOP")]
+    constants = [step.argval for step in steps if step.opname in ("RETURN_CONST", "LOAD_CONST")]
+    return len(steps) <= 2 and steps[-1].opname in ("RETURN_CONST", "RETURN_VALUE") and constants in ([None], [...])
+
+
+def numpy_to_torch(run):
+    """The same function with tensors where it returns NumPy's arrays: facts and properties compute with tensors."""
+
+    def convert(part):
+        return torch.as_tensor(part) if isinstance(part, (np.ndarray, np.generic)) else part
+
+    return lambda *args: tree_map(convert, run(*args))
+
+
+def name_of(value):
+    """What kind of thing a value is, in a word: None, list, dict, …"""
+    return "None" if value is None else type(value).__name__
+
+
 def holds_for(run, prop):
     """Whether a property holds for an attempt that is known to be wrong, and may therefore fail anywhere."""
     try:
@@ -250,7 +294,14 @@ def holds_for(run, prop):
 
 
 def raised(error, probe=None):
-    """The finding for an exception: the reader's own line, and what the function was called with."""
-    sizes = [str(list(leaf.shape)) for leaf in tree_leaves(probe.make()) if torch.is_tensor(leaf)] if probe else []
+    """The finding for an exception: the reader's own line, and what the function was called with.
+
+    Where that is not what the probe makes, `adapt` has noted it in the exception, as `called_with`.
+    """
+    called_with = getattr(error, "called_with", None) or (probe.make() if probe else ())
+    sizes = [str(list(leaf.shape)) for leaf in tree_leaves(called_with) if torch.is_tensor(leaf)]
     says = f"It was called with tensors of shape {', '.join(sizes)}. " if sizes else ""
-    return Finding(own_line(error), says + "Try: call it with such tensors, and print shapes before that line.")
+    fact = own_line(error)
+    inside = "call it with such tensors, and print shapes before that line."
+    outside = "compare its arguments, and what it returns, with the docstring."
+    return Finding(fact, f"{says}Try: {inside if fact.startswith('It stops in line') else outside}")

@@ -86,7 +86,7 @@ def phi(x):
 
 
 def chunked_causal(q, k, v, chunk):
-    S, z = torch.zeros(k.shape[-1], v.shape[-1]), torch.zeros(k.shape[-1])  # what came before this chunk
+    S, z = v.new_zeros(k.shape[-1], v.shape[-1]), v.new_zeros(k.shape[-1])  # what came before this chunk
     outputs = []
     for q_c, k_c, v_c in zip(phi(q).split(chunk), phi(k).split(chunk), v.split(chunk), strict=True):
         inside = (q_c @ k_c.T).tril()  # [C, C], this chunk's own pairs
@@ -98,7 +98,7 @@ def chunked_causal(q, k, v, chunk):
 
 def chunks(q, k, v, chunk, *, mask=torch.tril, inclusive=False, carry_z=True, carry_S=True):
     """`chunked_causal` with one thing or another wrong."""
-    S, z = torch.zeros(k.shape[-1], v.shape[-1]), torch.zeros(k.shape[-1])
+    S, z = v.new_zeros(k.shape[-1], v.shape[-1]), v.new_zeros(k.shape[-1])
     outputs = []
     for q_c, k_c, v_c in zip(phi(q).split(chunk), phi(k).split(chunk), v.split(chunk), strict=True):
         after = S + k_c.T @ v_c, z + k_c.sum(0)

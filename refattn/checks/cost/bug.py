@@ -4,12 +4,7 @@ from refattn.checks.compare import show
 from refattn.checks.cost import answers
 from refattn.checks.frame import Exercise, Probe, Property, Variant
 
-COMPILE, ALLOCATE, TOUCH, WORK = (
-    200.0,
-    5.0,
-    20.0,
-    1.0,
-)  # ms: first call ever; making an input; its first use; every call
+COMPILE, ALLOCATE, TOUCH, WORK = 200.0, 5.0, 20.0, 1.0  # ms: first call; making an input; its first use; every call
 
 
 class Device:
@@ -43,20 +38,23 @@ class Device:
 
 
 def measured(run, repeats=5):
-    return f"A simulated function that takes 1 ms a call: you measure {show(run(*Device().controls(), repeats))} ms"
+    return f"A simulated function takes 1 ms a call: you measure {show(run(*Device().controls(), repeats))} ms"
 
 
 def fact_repeats(run):
-    few, many = (float(run(*Device().controls(), repeats)) for repeats in (5, 50))
-    if abs(few - many) > 1e-6:
-        return f"The same function takes {few:.3g} ms with 5 repeats and {many:.3g} ms with 50."
+    few, many = (float(run(*Device().controls(), repeats)) for repeats in (1, 500))
+    if not abs(few - many) < 1e-6:
+        return f"The same function takes {few:.3g} ms with 1 repeat and {many:.3g} ms with 500."
 
 
 seconds_per_call = Exercise(
     "cost.seconds_per_call",
     answers.seconds_per_call,
     returns="the time of one call, a number",
-    probes=(Probe("A simulated function that takes 1 ms a call, 5 repeats.", lambda: Device().controls()),),
+    probes=(
+        Probe("A simulated function takes 1 ms a call; 5 repeats.", lambda: Device().controls()),
+        Probe("A simulated function takes 1 ms a call; 50 repeats.", lambda: (*Device().controls(), 50)),
+    ),
     variants=(
         Variant(
             "cold, and a new input each time",
@@ -93,7 +91,7 @@ seconds_per_call = Exercise(
         Variant(
             "clock started on a busy device",
             answers.seconds_per_call_late_start,
-            lambda run: f"{measured(run)}: five calls and a bit.",
+            lambda run: f"{measured(run)}, five calls' time and a bit.",
             """Compilation and input are out, and it waits before it stops. The bit is the warm-up call: it was
             ordered, but not done, when the clock started.
             Try: what did you do before stopping the clock, and not before starting it?""",
@@ -115,7 +113,7 @@ seconds_per_call = Exercise(
         ),
     ),
     properties=(
-        Property("repeats do not matter", fact_repeats, "What is timed once is diluted. Try: 5 and 50 repeats."),
+        Property("repeats do not matter", fact_repeats, "What is timed once is diluted. Try: 1 and 500 repeats."),
     ),
     hints=(
         "List what happens between the two readings of the clock. Three things there are not the function.",

@@ -75,7 +75,7 @@ kernel_map = Exercise(
             answers.kernel_map_mean,
             lambda run: f"{first_row(run)}.",
             """The ratios inside a row are right, and more keys no longer make the output grow. But the sum is 1 only
-            if similarities average 1; longer queries still shout.
+            if similarities average 1; a query with larger features still shouts.
             Try: multiply a query's features by 10. Should its weights change?""",
         ),
         Variant(
@@ -152,7 +152,10 @@ linear_attention = Exercise(
         Variant(
             "its own key only",
             answers.linear_attention_one_key,
-            lambda run: f"{output_row(run)}.",
+            lambda run: (
+                "φ(q) = [1, 0], weights 1/2, 0, 1/2 on values [6, 0], [0, 6], [6, 12] make [6, 6]; you return "
+                f"{show(run(*worked_values())[1])}: its own key, [0, 1], is no match for it."
+            ),
             """The numerator runs over all keys, the denominator only over the query's own: keys were not summed.
             Try: write the denominator as φ(q)·z. What is z, and what shape has it?""",
         ),

@@ -79,8 +79,8 @@ equal_time = Decision(
             Try: both in seconds.""",
         ),
     },
-    workings="""2 (N/1024)² = 3 (N/1024) at N = 1024 · 3/2 = 1536. It is an extrapolation: fixed costs (calls, allocation,
-    caches) make exponents measured at small N too small.""",
+    workings="""2 (N/1024)² = 3 (N/1024) at N = 1024 · 3/2 = 1536. It is an extrapolation: fixed costs (calls,
+    allocation, caches) make exponents measured at small N too small.""",
     hints=(
         "Write both times as powers of N/1024, and set them equal.",
         "2 r² = 3 r with r = N/1024.",

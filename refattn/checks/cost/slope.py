@@ -5,14 +5,21 @@ from refattn.checks.cost import answers
 from refattn.checks.frame import Exercise, Probe, Property, Variant
 from refattn.measure import scaling_exponent
 
-SQUARE = [1, 2, 4, 8], [3.0, 12.0, 48.0, 192.0]  # 3 N²
-LINE = [64, 256, 1024], [320.0, 1280.0, 5120.0]  # 5 N
-SCATTERED = [256, 512, 1024, 2048, 4096], [1.4, 2.6, 6.1, 11.0, 23.5]
-COLD = [256, 512, 1024, 2048], [4.0, 2.0, 4.0, 8.0]  # linear, but for a slow first measurement
+SQUARE = (1, 2, 4, 8), (3.0, 12.0, 48.0, 192.0)  # 3 N²
+LINE = (64, 256, 1024), (320.0, 1280.0, 5120.0)  # 5 N
+SCATTERED = (256, 512, 1024, 2048, 4096), (1.4, 2.6, 6.1, 11.0, 23.5)
+COLD = (256, 512, 1024, 2048), (4.0, 2.0, 4.0, 8.0)  # linear, but for a slow first measurement
+UNEVEN = (300, 500, 900, 1100, 4000, 7000), (2.2, 6.5, 17.0, 31.0, 390.0, 1150.0)
+
+
+def lists(points):
+    """The same as new lists, into which an attempt may write."""
+    ns, values = points
+    return list(ns), list(values)
 
 
 def slope(run, points):
-    return show(run(*points))
+    return show(run(*lists(points)))
 
 
 def fact_square(run):
@@ -23,13 +30,15 @@ def fact_unit(run):
     ns, values = SQUARE
     one, thousand = slope(run, SQUARE), slope(run, (ns, [1000 * value for value in values]))
     if one != thousand:
-        return f"The same costs 3 N² have exponent {one} in seconds and {thousand} in milliseconds."
+        return f"One and the same cost, 3 N²: your exponent is {one} in seconds and {thousand} in milliseconds."
 
 
 def fact_measure(run):
-    wanted = scaling_exponent(*SCATTERED).slope
-    if abs(float(run(*SCATTERED)) - wanted) > 1e-3:
-        return f"Five measured times: refattn.measure.scaling_exponent finds {wanted:.4f}."
+    wanted = scaling_exponent(*UNEVEN).slope
+    found = float(run(*lists(UNEVEN)))
+    if not abs(found - wanted) < 1e-3:
+        ns, values = (", ".join(map(str, numbers)) for numbers in UNEVEN)
+        return f"N = {ns} take {values} ms: refattn.measure.scaling_exponent finds {wanted:.3f}, you {found:.3f}."
 
 
 fit_exponent = Exercise(
@@ -37,10 +46,10 @@ fit_exponent = Exercise(
     answers.fit_exponent,
     returns="the exponent p of values ≈ c · N^p, a number",
     probes=(
-        Probe("N = 1, 2, 4, 8 cost 3, 12, 48, 192, which is 3 N².", lambda: SQUARE),
-        Probe("N = 64, 256, 1024 cost 5 N.", lambda: LINE),
-        Probe("N = 256 … 4096 take 1.4, 2.6, 6.1, 11.0, 23.5 ms.", lambda: SCATTERED),
-        Probe("N = 256, 512, 1024, 2048 take 4, 2, 4, 8 ms.", lambda: COLD),
+        Probe("N = 1, 2, 4, 8 cost 3, 12, 48, 192, which is 3 N².", lambda: lists(SQUARE)),
+        Probe("N = 64, 256, 1024 cost 5 N.", lambda: lists(LINE)),
+        Probe("N = 256 … 4096 take 1.4, 2.6, 6.1, 11.0, 23.5 ms.", lambda: lists(SCATTERED)),
+        Probe("N = 256, 512, 1024, 2048 take 4, 2, 4, 8 ms.", lambda: lists(COLD)),
     ),
     variants=(
         Variant(
@@ -95,7 +104,14 @@ fit_exponent = Exercise(
             "Seconds or bytes, the exponent is a pure number. Try: costs times 1000.",
         ),
     ),
-    numbers=(Property("it equals refattn.measure", fact_measure, "Least squares. Try: compare on the four points."),),
+    numbers=(
+        Property(
+            "it equals refattn.measure",
+            fact_measure,
+            """Where N grows by one factor each time you are right. Least squares takes each log N as it comes.
+            Try: np.polyfit(np.log(ns), np.log(values), 1) on these six. Which of your sums is another?""",
+        ),
+    ),
     hints=(
         "On which kind of paper is c · N^p a straight line? Its slope is what you want.",
         """x = log N and y = log cost, each less its mean; then Σ x y / Σ x². np.polyfit(x, y, 1)[0] says the same.""",

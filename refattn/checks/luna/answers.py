@@ -40,12 +40,16 @@ def pack_unpack_from_p(x, p, W):
     return pack_then(x, p, W, lambda p, y_p: p)
 
 
+def pack_unpack_one_matrix(x, p, W):
+    return pack_unpack(x, p, {**W, "key": W["pack_key"]})
+
+
 def pack_unpack_output_twice(x, p, W):
     return pack_then(x, p, W, lambda p, y_p: y_p, output=W["output"])
 
 
 def pack_unpack_no_output(x, p, W):
-    return pack_then(x, p, {**W, "output": torch.eye(x.shape[-1])}, lambda p, y_p: y_p)
+    return pack_then(x, p, {**W, "output": torch.eye(x.shape[-1]).to(x)}, lambda p, y_p: y_p)
 
 
 def pack_unpack_from_tokens(x, p, W):
@@ -96,7 +100,7 @@ def running(q, k, v, A, normalise, sum_over=lambda products: products.cumsum(0))
 
 
 def so_far(q):
-    return torch.arange(1.0, len(q) + 1)[:, None]
+    return torch.arange(1, len(q) + 1)[:, None]
 
 
 def causal_luna_over_positions(q, k, v, u):
@@ -104,7 +108,7 @@ def causal_luna_over_positions(q, k, v, u):
 
 
 def causal_luna_by_length(q, k, v, u):
-    return running(q, k, v, omega(u), torch.tensor([[float(len(q))]]))
+    return running(q, k, v, omega(u), q.new_tensor([[len(q)]]))
 
 
 def causal_luna_natural(q, k, v, u):
@@ -116,7 +120,7 @@ def causal_luna_weighted(q, k, v, u):
 
 
 def causal_luna_sums(q, k, v, u):
-    return running(q, k, v, omega(u), torch.ones(1, 1))
+    return running(q, k, v, omega(u), q.new_ones(1, 1))
 
 
 def causal_luna_not_itself(q, k, v, u):
@@ -124,7 +128,7 @@ def causal_luna_not_itself(q, k, v, u):
 
 
 def causal_luna_all(q, k, v, u):
-    return running(q, k, v, omega(u), torch.tensor([[float(len(q))]]), lambda products: products.sum(0, keepdim=True))
+    return running(q, k, v, omega(u), q.new_tensor([[len(q)]]), lambda products: products.sum(0, keepdim=True))
 
 
 def causal_luna_scaled_twice(q, k, v, u):
@@ -139,15 +143,16 @@ def causal_step(q, k, v, u, state):
     return weights @ values / t, (keys, values, t)
 
 
-def stepper(update, divisor=lambda t: 1.0):
-    """`causal_step` whose state goes from `old` to update(old, new, t), read through divisor(t)."""
+def stepper(update, divisor=lambda t: 1.0, reads_old=False):
+    """`causal_step` whose state goes from `old` to update(old, new, t), read through divisor(t), or read too early."""
 
     def causal_step(q, k, v, u, state):
         A = omega(u)[:, None]
-        keys, values, t = (torch.zeros(len(u), len(k)), torch.zeros(len(u), len(v)), 0) if state is None else state
-        keys, values, t = update(keys, A * k, t + 1), update(values, A * v, t + 1), t + 1
+        keys, values, t = (k.new_zeros(len(u), len(k)), v.new_zeros(len(u), len(v)), 0) if state is None else state
+        state = update(keys, A * k, t + 1), update(values, A * v, t + 1), t + 1
+        keys, values, t = (keys, values, t + 1) if reads_old else state
         weights = (keys / divisor(t) @ q).softmax(-1)
-        return weights @ values / divisor(t), (keys, values, t)
+        return weights @ values / divisor(t), state
 
     return causal_step
 
@@ -157,6 +162,7 @@ causal_step_halves = stepper(lambda old, new, t: (old + new) / 2)
 causal_step_sums = stepper(lambda old, new, t: old + new)
 causal_step_late_count = stepper(lambda old, new, t: old + new, lambda t: max(t - 1, 1))
 causal_step_forgets = stepper(lambda old, new, t: new)
+causal_step_not_itself = stepper(lambda old, new, t: old + new, lambda t: t, reads_old=True)
 
 
 def initial_slots(table, n):
@@ -175,6 +181,10 @@ def initial_slots_bare(table, n):
 
 def initial_slots_by_width(table, n):
     return table[:n] * table.shape[1]
+
+
+def initial_slots_detached(table, n):
+    return table[:n].detach() * math.sqrt(table.shape[1])
 
 
 def padded_batch(x, p, lengths):
@@ -202,6 +212,10 @@ def padded_slots(x, p, lengths, *, pack_fill=-torch.inf, slot_fill=-torch.inf, f
     return logits.softmax(-1) @ y_p
 
 
+def padded_batch_unmasked(x, p, lengths):
+    return padded_slots(x, p, lengths, pack_fill=None, slot_fill=None)
+
+
 def padded_batch_pack_only(x, p, lengths):
     return padded_slots(x, p, lengths, slot_fill=None)
 
@@ -224,3 +238,7 @@ def padded_batch_zero_slots(x, p, lengths):
 
 def padded_batch_one_slot_more(x, p, lengths):
     return padded_slots(x, p, lengths, first_unused=1)
+
+
+def padded_batch_longest(x, p, lengths):
+    return padded_slots(x, p[: max(lengths)], lengths, slot_fill=None)

@@ -4,7 +4,7 @@ import torch
 from torch.nn import functional as F
 
 from refattn.checks.compare import equal, rows, seeded, show
-from refattn.checks.frame import Exercise, Probe, Property, Variant
+from refattn.checks.frame import ALMOST, Exercise, Probe, Property, Variant
 from refattn.checks.softmax import answers
 
 
@@ -40,6 +40,12 @@ def fact_padding_heard(run):
 
 def fact_empty(run):
     return f"A sequence of padding only must return [0, 0, 0]; you return {show(run(*all_padded())[0, 0, 0])}"
+
+
+def fact_cut(run):
+    q, k, v, mask = all_padded()
+    if not run(q, k, v.requires_grad_(), mask).requires_grad:
+        return "Every output is right, but none remembers the values it was made of: nothing could be trained."
 
 
 def fact_gradient(run):
@@ -135,10 +141,18 @@ padded_attention = Exercise(
             Try: change the padded value.""",
         ),
         Property(
+            "outputs can be differentiated",
+            fact_cut,
+            """Autograd follows tensors, as long as nothing takes them out of its sight.
+            Try: look for .detach(), .data, .item(), .numpy() or no_grad.""",
+            ALMOST,
+        ),
+        Property(
             "gradients are numbers",
             fact_gradient,
             """Forward, NaN was replaced. Backward, the chain rule still walks through the 0/0, and 0 · NaN is NaN.
             Try: keep the 0/0 from arising: give the row a finite floor, and zero its weights behind the softmax.""",
+            ALMOST,
         ),
     ),
     numbers=(
