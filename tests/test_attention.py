@@ -37,6 +37,13 @@ def test_causal_product_is_exact_at_every_chunk_border():
         torch.testing.assert_close(linear.causal_product(q, k, v, chunk=chunk), wanted)
 
 
+def test_causal_product_keeps_early_sums_beside_a_huge_chunk():
+    q, k, v = (torch.rand(1, 1, 8, 2, generator=torch.Generator().manual_seed(seed)) for seed in range(3))
+    k[:, :, 4:] *= 1e9  # a state found as (all so far) − (this chunk) would lose the first four keys
+    wanted = (q.double() @ k.double().transpose(-1, -2)).tril() @ v.double()
+    torch.testing.assert_close(linear.causal_product(q, k, v, chunk=2).double(), wanted, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_linear_attention_saves_memory_linear_in_the_length(is_causal):
     """Doubling N doubles what is kept for backward; a hidden N × N map would quadruple it."""

@@ -65,20 +65,24 @@ def linear_attention(q, k, v, *, is_causal=False, key_padding_mask=None, feature
     return (numerator / (denominator + eps)).to(v.dtype)
 
 
-def kernel_similarity(phi_q, phi_k, *, is_causal=False, key_padding_mask=None):
+def kernel_similarity(phi_q, phi_k, *, is_causal=False, key_padding_mask=None, floor=0.0):
     """φ(q_i)·φ(k_j) for every visible pair, zero for the others: what kernel attention never forms, [B, H, N, M]."""
     check_heads(phi_q, phi_k, phi_k, is_causal)
     check_mask(key_padding_mask, phi_k.shape[0], phi_k.shape[2])
-    similarity = phi_q @ phi_k.transpose(-1, -2)  # [B, H, N, M], none negative
+    similarity = phi_q @ phi_k.transpose(-1, -2) + floor  # [B, H, N, M], none negative
     sizes, masks = similarity.shape[2:], {"is_causal": is_causal, "key_padding_mask": key_padding_mask}
     seen = visible(*sizes, **masks, device=similarity.device)
     return similarity if seen is None else similarity.masked_fill(~seen, 0.0)
 
 
-def kernel_sums(phi_q, phi_k, v, *, is_causal=False, key_padding_mask=None):
+def kernel_sums(phi_q, phi_k, v, *, is_causal=False, key_padding_mask=None, floor=0.0):
     """Both sums of eq. (1), or (2), for queries and keys that already are features; dividing is the caller's affair.
 
-    Args: phi_q: φ(q) [B, H, N, m];  phi_k: φ(k) [B, H, M, m];  v: values [B, H, M, d_v];  the rest as `linear_attention`.
+    Args:
+        phi_q: φ(q) [B, H, N, m];  phi_k: φ(k) [B, H, M, m];  v: values [B, H, M, d_v].
+        is_causal, key_padding_mask: as `linear_attention`.
+        floor: added to the similarity φ(q)·φ(k) of every visible pair.
+
     Returns: numerator [B, H, N, d_v] and denominator [B, H, N, 1], in float32 for half-precision input.
     Raises: ValueError if the shapes do not fit.
     """
@@ -89,6 +93,9 @@ def kernel_sums(phi_q, phi_k, v, *, is_causal=False, key_padding_mask=None):
         # here, and not a zero key before φ: φ(0) = 1 would still count in the denominator
         values = values.masked_fill(key_padding_mask[:, None, :, None], 0.0)
     summed = causal_product(phi_q, phi_k, values) if is_causal else full_product(phi_q, phi_k, values)
+    if floor:
+        values = values.to(summed.dtype)
+        summed = summed + floor * (values.cumsum(2) if is_causal else values.sum(2, keepdim=True))
     return summed[..., :-1], summed[..., -1:]
 
 

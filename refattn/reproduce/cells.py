@@ -205,7 +205,7 @@ def code_digest(experiment_file):
     root = Path(refattn.__file__).parent
     files = [path for room in ("attention", "layers", "models", "data") for path in (root / room).rglob("*.py")]
     files += [root / "train.py", root / "measure.py", root / "flop_count.py"]
-    files += [root / "reproduce" / name for name in ("cells.py", "costs.py")]
+    files += [root / "reproduce" / name for name in ("cells.py", "costs.py", "estimates.py")]
     files += [experiment_file] if experiment_file.exists() else []
     found = hashlib.sha256()
     for path in sorted(files):

@@ -42,6 +42,15 @@ def layer_counts(layers, ns, dim, heads):
     return found
 
 
+@torch.no_grad()
+def state_numbers(layer, tokens):
+    """Numbers in the state of a layer's step form after so many tokens of one sequence."""
+    state = layer.init_state(1)
+    for _ in range(tokens):
+        _, state = layer.step(torch.zeros(1, layer.embed_dim), state)
+    return sum(part.numel() for part in state.values() if torch.is_tensor(part))
+
+
 def forward_times(layers, ns, dim, heads, rounds, min_seconds, device="cpu"):
     """Seconds of a layer's forward pass on [1, N, dim], all layers timed in turn.
 

@@ -39,9 +39,10 @@ def strip(ax, claim):
     else:
         percent = claim["relative"] or claim["metric"] == "accuracy"
         factor, dots, middle = 100 if percent else 1, claim["differences"], claim["mean"]
-        threshold = claim["margin"] * (1 if claim["rule"] == "superiority" else -1)
+        threshold = claim["margin"] * (-1 if claim["rule"] == "non-inferiority" else 1)
         unit = f"% of {claim['metric']}" if claim["relative"] else "points" if percent else claim["metric"]
-        about = f"{claim['method']} against {claim['baseline']}, {unit}"
+        against = f"its prediction, {claim['bound']:.3g}" if claim["rule"] == "equivalence" else claim["baseline"]
+        about = f"{claim['method']} against {against}, {unit}"
         ax.axvline(0, color="black", linewidth=1, label="no difference")
     low, high = claim["interval"]
     if low is not None and high is not None:
@@ -51,7 +52,10 @@ def strip(ax, claim):
     if dots:
         places = [factor * value for value in dots]
         ax.plot(places, [-0.3] * len(dots), "o", color="black", alpha=0.5, markersize=5, label="a seed or round")
-    ax.axvline(factor * threshold, color=plot.RED, linestyle="--", label="must be cleared")
+    equal = claim["rule"] == "equivalence"
+    for place in (-threshold, threshold) if equal else (threshold,):
+        text = "must lie between" if equal else "must be cleared"
+        ax.axvline(factor * place, color=plot.RED, linestyle="--", label=text)
     ax.set(ylim=(-0.8, 0.8), yticks=[])
     ax.set_title(f"{claim['name']}: {claim['verdict']}", loc="left", fontsize=9, fontweight="bold")
     ax.set_title(about, loc="right", fontsize=8)

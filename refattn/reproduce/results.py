@@ -67,6 +67,8 @@ def estimate(claim):
     low, high = (float("nan") if end is None else end for end in claim["interval"])
     if claim["rule"] == "scaling":
         return f"exponent {claim['exponent']:.2f} [{low:.2f}, {high:.2f}], wanted < {claim['bound']:g}"
+    if claim["rule"] == "equivalence":
+        return predicted(claim, low, high)
     unit, factor = (" %", 100) if claim["relative"] else (" points", 100) if claim["metric"] == "accuracy" else ("", 1)
     wanted = claim["margin"] * (1 if claim["rule"] == "superiority" else -1)
     numbers = f"{factor * claim['mean']:+.2f}{unit} [{factor * low:+.2f}, {factor * high:+.2f}]"
@@ -74,3 +76,11 @@ def estimate(claim):
     ceiling = "; both at the ceiling" if claim["ceiling"] else ""
     against = f"{claim['method']} against {claim['baseline']}"
     return f"{against} {numbers}, wanted > {factor * wanted:g}{unit}, {len(claim['differences'])} {what}{ceiling}"
+
+
+def predicted(claim, low, high):
+    """`estimate` of an equivalence claim: what was predicted, and how far the measured values lie from it."""
+    unit, factor = (" %", 100) if claim["relative"] else (" points", 100) if claim["metric"] == "accuracy" else ("", 1)
+    off = f"{factor * claim['mean']:+.2f}{unit} [{factor * low:+.2f}, {factor * high:+.2f}]"
+    wanted = f"wanted within ±{factor * claim['margin']:g}{unit}, {len(claim['differences'])} seeds"
+    return f"{claim['method']}, predicted {claim['bound']:.3g}, is off by {off}, {wanted}"

@@ -3,13 +3,15 @@
     rule              what is estimated                                    the claim holds if it is
     superiority       mean paired difference, method − baseline            > margin   (0 unless declared)
     non-inferiority   the same                                             > −margin  (declared, never 0)
+    equivalence       mean difference, measured − predicted                between −margin and margin (never 0)
     scaling           slope of log(cost) against log(N)                    < bound
     counted           exact whole numbers                                  equal to the formula's, all of them
 
 Differences are signed so that positive favours the method, and paired: both runs of a pair saw the same data in the
 same order. Intervals are 95 % t intervals, one claim at a time (with twenty claims, expect one to be off by chance).
 An interval on the right side of its threshold says "holds", one on the wrong side "does not hold", and one that
-contains it neither. Three guards stand before a verdict that would otherwise be cheap:
+contains it neither. A prediction is a number known before the run (`bound`); the whole interval must lie within the
+margin of it, and "does not hold" wants the whole interval outside. Three guards stand before a verdict that would otherwise be cheap:
 
   · too few pairs to know their own spread (fewer than `LEAST_PAIRS`);
   · a ceiling: where everyone is perfect nobody can win, and "not worse" counts only if the task is shown to tell a
@@ -30,7 +32,8 @@ from refattn.measure import scaling_exponent
 
 HOLDS, FAILS, OPEN = "holds at this scale", "does not hold at this scale", "inconclusive"
 SAME, DIFFERENT = "no difference", "difference"
-RULES = ("superiority", "non-inferiority", "counted", "scaling")
+RULES = ("superiority", "non-inferiority", "equivalence", "counted", "scaling")
+AGAINST_A_NUMBER = ("equivalence", "scaling")  # rules with a `bound`, and without a baseline
 LOWER_IS_BETTER = ("loss", "seconds")
 LEAST_PAIRS = 3
 CEILING = 0.995  # an accuracy that prints as 1.00
@@ -43,9 +46,10 @@ class Claim:
 
     statement, source: what the paper says, and where.  rule: one of `RULES`.
     task, metric: name of the comparison or measurement, and which of its numbers ("accuracy", "loss", "seconds", …).
-    method, baseline: names of variants.  counted: the baseline is the formula.  scaling: there is no baseline.
-    margin: of the paired rules, in units of the metric (accuracy: 0.02 is two points), or, if `relative`, as a share of
-        the baseline's value.  bound: of the scaling rule.
+    method, baseline: names of variants.  counted: the baseline is the formula.  equivalence, scaling: there is none.
+    margin: of the paired rules and equivalence, in units of the metric (accuracy: 0.02 is two points), or, if
+        `relative`, as a share of the baseline's or the predicted value.
+    bound: of the scaling rule; of equivalence, what is predicted.
     control: a variant made to fail, for non-inferiority at a ceiling.
 
     Raises: ValueError for a rule that is none, or lacks what it needs.
@@ -67,17 +71,19 @@ class Claim:
     def __post_init__(self):
         if self.rule not in RULES:
             raise ValueError(f"claim {self.name}: rule={self.rule!r}: wanted one of {', '.join(RULES)}")
-        if (self.rule == "scaling") != (self.bound is not None):
-            raise ValueError(f"claim {self.name}: bound={self.bound}: wanted one for the scaling rule, and only there")
-        if (self.rule == "scaling") != (self.baseline is None):
-            raise ValueError(f"claim {self.name}: baseline={self.baseline!r}: wanted one for every rule but scaling")
-        if self.margin < 0 or (self.rule == "non-inferiority" and self.margin == 0):
+        rules = " and ".join(AGAINST_A_NUMBER)
+        if (self.rule in AGAINST_A_NUMBER) != (self.bound is not None):
+            raise ValueError(f"claim {self.name}: bound={self.bound}: wanted one for {rules}, and only there")
+        if (self.rule in AGAINST_A_NUMBER) != (self.baseline is None):
+            raise ValueError(f"claim {self.name}: baseline={self.baseline!r}: wanted one for every rule but {rules}")
+        if self.margin < 0 or (self.rule in ("non-inferiority", "equivalence") and self.margin == 0):
             raise ValueError(f"claim {self.name}: margin={self.margin}: wanted a positive number")
 
     @property
     def threshold(self):
-        """Where the interval is compared: the margin with its sign, or the bound; None if counted."""
-        return {"superiority": self.margin, "non-inferiority": -self.margin, "scaling": self.bound}.get(self.rule)
+        """Where the interval is compared: the margin with its sign (equivalence: either), or the bound; or None."""
+        margins = {"superiority": self.margin, "non-inferiority": -self.margin, "equivalence": self.margin}
+        return (margins | {"scaling": self.bound}).get(self.rule)
 
 
 def decide(low, high, threshold, *, above=True):
@@ -134,7 +140,7 @@ def judge(claim, tasks):
     Args: tasks: {name: record}, each with "variants" {name: {metric: numbers, one a seed, length or count}}; a scaling
         task also has "ns"; a comparison also "baseline", "metric" and "guessing" {metric: what guessing would give}.
     Returns: dict with "verdict" and "reason" ("" unless a guard decided); with "differences", "mean", "interval" and
-        "ceiling" (paired rules), "exponent" and "interval" (scaling), or "found" and "expected" (counted).
+        "ceiling" (paired rules; equivalence has no ceiling), "exponent" and "interval" (scaling), or "found" and "expected" (counted).
     """
     task = tasks[claim.task]
     values = {name: variant.get(claim.metric) for name, variant in task["variants"].items()}
@@ -145,7 +151,27 @@ def judge(claim, tasks):
         slope, low, high = scaling_exponent(task["ns"], values[claim.method])
         found = {"exponent": slope, "interval": [low, high], "ns": task["ns"]}
         return found | {"verdict": decide(low, high, claim.bound, above=False), "reason": ""}
+    if claim.rule == "equivalence":
+        return judge_prediction(claim, task, values[claim.method])
     return judge_pairs(claim, task, values)
+
+
+def judge_prediction(claim, task, measured):
+    """Equivalence: whether what was measured lies within the margin of what was predicted, on either side."""
+    scale = claim.bound if claim.relative else 1.0
+    differences = [round((value - claim.bound) / scale, 9) for value in measured]
+    low, high = t_interval(differences)
+    reason = too_few(measured) or not_itself(task)
+    verdict = decide_within(low, high, claim.margin)
+    found = {"differences": differences, "mean": float(np.mean(differences)), "interval": [low, high]}
+    return found | {"verdict": OPEN if reason else verdict, "reason": reason}
+
+
+def decide_within(low, high, margin):
+    """The verdict on "the estimate lies within the margin of 0" from its interval."""
+    if -margin < low and high < margin:
+        return HOLDS
+    return FAILS if low > margin or high < -margin else OPEN
 
 
 def judge_pairs(claim, task, values):
@@ -161,14 +187,22 @@ def judge_pairs(claim, task, values):
     return found | {"verdict": verdict, "reason": reason}
 
 
+def too_few(values):
+    """The reason that there are too few pairs, or ""."""
+    return f"{len(values)} pairs, {LEAST_PAIRS} are the least" if len(values) < LEAST_PAIRS else ""
+
+
+def not_itself(task):
+    """The reason that the A/A control has failed, or ""."""
+    control = same_as_itself(task)
+    failed = control is not None and control["verdict"] != SAME
+    return "the baseline differs from its own second run" if failed else ""
+
+
 def guard(claim, task, values, ceiling):
     """Why nothing can be decided, or ""."""
-    control = same_as_itself(task)
-    pairs = len(values[claim.baseline])
-    if pairs < LEAST_PAIRS:
-        return f"{pairs} pairs, {LEAST_PAIRS} are the least"
-    if control is not None and control["verdict"] != SAME:
-        return "the baseline differs from its own second run"
+    if reason := too_few(values[claim.baseline]) or not_itself(task):
+        return reason
     if claim.rule == "superiority":
         return "ceiling: both at 1.00" if ceiling else ""
     if not beats_guessing(claim, task, values[claim.baseline]):
