@@ -71,7 +71,7 @@ def test_readme_names_the_repository_by_the_address_in_pyproject():
 
 def test_readme_has_the_generated_blocks():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert all(f"<!-- generated: {name} -->" in readme for name in ("badges", "papers"))
+    assert all(f"<!-- generated: {name} -->" in readme for name in ("badges", "papers", "bench"))
 
 
 def test_extras_are_few_and_dev_has_all():

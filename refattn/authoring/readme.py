@@ -30,7 +30,7 @@ def fill(text, blocks):
 
 def readme_blocks(project):
     """{name: function that makes the block}."""
-    return {"badges": lambda: badges(project), "papers": papers}
+    return {"badges": lambda: badges(project), "papers": papers, "bench": costs}
 
 
 def badges(project):
@@ -50,3 +50,19 @@ def papers():
 
     found = {record.slug: reproduce.summary(record.slug) for record in catalog.RECORDS}
     return catalog.readme_table({slug: words for slug, words in found.items() if words})
+
+
+def costs():
+    """What the recorded bench says: every mechanism at its longest N, and against the packages people use."""
+    from refattn import bench
+
+    if not bench.RECORDED.exists():
+        return "*No bench is recorded yet: `python -m refattn bench --record` makes one.*"
+    found = bench.load()
+    place = found["environment"]
+    where = f"*{place['processor']}, {place['threads']} threads, torch {place['torch']}; width 64, 4 heads, batch 1.*"
+    parts = ["Forward pass of one layer:", bench.summary_table(found["rows"]), where]
+    if found["peers"]:
+        parts += ["Ours in times of theirs (below 1 is faster, or smaller), median (least–most) of rounds in turn:"]
+        parts += [bench.peer_table(found["peers"])]
+    return "\n\n".join(parts)
