@@ -16,7 +16,19 @@ from torch.nn import functional as F
 from refattn.attention.base import Attention, check_heads, check_mask, default_scale, visible
 
 
-def softmax_weights(q, k, *, is_causal=False, key_padding_mask=None, scale=None):
+def masked_softmax(logits, seen=None):
+    """Softmax over the last axis among the entries that may be seen; a row that sees nothing is all zero, not NaN.
+
+    Args: logits [..., N, M];  seen: bool, broadcastable to them, True = visible, or None: all are.
+    """
+    if seen is None:
+        return logits.softmax(-1)
+    # a finite floor, not -inf: a row without any visible key stays a number, and is zeroed below
+    logits = logits.masked_fill(~seen, torch.finfo(logits.dtype).min)
+    return logits.softmax(-1).masked_fill(~seen, 0.0)
+
+
+def softmax_weights(q, k, *, is_causal=False, key_padding_mask=None, scale=None, allow=None):
     """The attention map, eq. (1), spelled out.
 
     Args:
@@ -24,6 +36,7 @@ def softmax_weights(q, k, *, is_causal=False, key_padding_mask=None, scale=None)
         is_causal: query i sees keys j ≤ i only (needs N == M).
         key_padding_mask: [B, M] bool, True where the key is padding.
         scale: factor on the logits, 1/√d unless given.
+        allow: bool, broadcastable to [B, H, N, M], True where a sparse pattern lets query i see key j.
 
     Returns: [B, H, N, M], rows sum to one; a row that sees no key is all zero.
     Raises: ValueError if the shapes do not fit.
@@ -33,16 +46,25 @@ def softmax_weights(q, k, *, is_causal=False, key_padding_mask=None, scale=None)
     scale = default_scale(q.shape[-1]) if scale is None else scale
     logits = q @ k.transpose(-1, -2) * scale  # [B, H, N, M]
     seen = visible(q.shape[2], k.shape[2], is_causal=is_causal, key_padding_mask=key_padding_mask, device=q.device)
-    if seen is None:
-        return logits.softmax(-1)
-    # a finite floor, not -inf: a row without any visible key stays a number, and is zeroed below
-    logits = logits.masked_fill(~seen, torch.finfo(logits.dtype).min)
-    return logits.softmax(-1).masked_fill(~seen, 0.0)
+    if allow is not None:
+        seen = allow if seen is None else seen & allow
+    return masked_softmax(logits, seen)
 
 
-def softmax_attention_explicit(q, k, v, *, is_causal=False, key_padding_mask=None, scale=None):
-    """Eq. (2) with the map in full: the twin that `softmax_attention` must equal."""
-    return softmax_weights(q, k, is_causal=is_causal, key_padding_mask=key_padding_mask, scale=scale) @ v
+def softmax_attention_explicit(q, k, v, **options):
+    """Eq. (2) with the map in full: the twin of `softmax_attention`, and of every sparse form by its `allow` mask."""
+    return softmax_weights(q, k, **options) @ v
+
+
+def masked_attention(q, k, v, seen, *, scale=None, dropout_p=0.0):
+    """Eq. (2) by torch's fused kernel where only pairs in `seen` may talk; a query that sees no key gets zero.
+
+    Args: q, k, v as in `softmax_attention`;  seen: bool, broadcastable to [B, H, N, M], True = visible.
+    """
+    blind = ~seen.any(-1, keepdim=True)  # queries without any visible key
+    # let a blind query see everything, then drop what it saw: no 0/0, and exactly zero gradient
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen | blind, scale=scale, dropout_p=dropout_p)
+    return y.masked_fill(blind, 0.0)
 
 
 def softmax_attention(q, k, v, *, is_causal=False, key_padding_mask=None, scale=None, dropout_p=0.0):
@@ -54,14 +76,10 @@ def softmax_attention(q, k, v, *, is_causal=False, key_padding_mask=None, scale=
     """
     check_heads(q, k, v, is_causal)
     check_mask(key_padding_mask, k.shape[0], k.shape[2])
-    attend = F.scaled_dot_product_attention
     if key_padding_mask is None:
-        return attend(q, k, v, is_causal=is_causal, scale=scale, dropout_p=dropout_p)
+        return F.scaled_dot_product_attention(q, k, v, is_causal=is_causal, scale=scale, dropout_p=dropout_p)
     seen = visible(q.shape[2], k.shape[2], is_causal=is_causal, key_padding_mask=key_padding_mask, device=q.device)
-    blind = ~seen.any(-1, keepdim=True)  # [B, 1, N or 1, 1]: queries without any visible key
-    # let a blind query see everything, then drop what it saw: no 0/0, and exactly zero gradient
-    y = attend(q, k, v, attn_mask=seen | blind, scale=scale, dropout_p=dropout_p)
-    return y.masked_fill(blind, 0.0)
+    return masked_attention(q, k, v, seen, scale=scale, dropout_p=dropout_p)
 
 
 class SoftmaxAttention(Attention):
