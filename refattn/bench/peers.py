@@ -6,7 +6,7 @@ peer computes something slightly different, its entry says what.
 
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 
 import torch
@@ -19,7 +19,7 @@ from refattn.bench.run import build, call, kept_bytes
 
 @dataclass(frozen=True)
 class Peer:
-    """One rival. build: (dim, heads, max_len, causal) → a module on [B, N, dim]; options: of our mechanism.
+    """One rival. build: (dim, heads, N, causal) → a module on [B, N, dim]; options: N → those of our mechanism.
 
     package: the module to import, "torch" for torch's own.  causal: forms that it has.  difference: what is not alike.
     """
@@ -27,7 +27,7 @@ class Peer:
     mechanism: str
     package: str
     build: Callable
-    options: dict = field(default_factory=dict)
+    options: Callable = lambda n: {}  # noqa: E731
     causal: tuple = (False, True)
     difference: str = ""
 
@@ -49,56 +49,72 @@ class TorchMultihead(nn.MultiheadAttention):
         return super().forward(x, x, x, need_weights=False, is_causal=self.is_causal, attn_mask=mask)[0]
 
 
-def torch_multihead(dim, heads, max_len, causal):
+def torch_multihead(dim, heads, n, causal):
     module = TorchMultihead(dim, heads, batch_first=True)
     module.is_causal = causal
     return module
 
 
-def performer(dim, heads, max_len, causal):
+def performer(dim, heads, n, causal):
     from performer_pytorch import SelfAttention
 
     shape = {"dim_head": dim // heads, "nb_features": FEATURES, "qkv_bias": True}
     return SelfAttention(dim, heads=heads, causal=causal, **shape)
 
 
-def linformer(dim, heads, max_len, causal):
+def linformer(dim, heads, n, causal):
     from linformer import LinformerSelfAttention
 
-    return LinformerSelfAttention(dim, max_len, k=PROJECTED, heads=heads)
+    return LinformerSelfAttention(dim, n, k=PROJECTED, heads=heads)
 
 
-def local(dim, heads, max_len, causal):
+def local(dim, heads, n, causal):
     from local_attention.transformer import LocalMHA
 
     shape = {"dim_head": dim // heads, "heads": heads, "window_size": WINDOW, "causal": causal}
     return LocalMHA(dim=dim, exact_windowsize=False, use_rotary_pos_emb=False, **shape)
 
 
-def reformer(dim, heads, max_len, causal):
+def reformer(dim, heads, n, causal):
     from reformer_pytorch import LSHSelfAttention
 
     rounds = {"bucket_size": WINDOW, "n_hashes": ROUNDS, "attend_across_buckets": False}
     return LSHSelfAttention(dim, heads=heads, causal=causal, allow_duplicate_attention=False, **rounds)
 
 
-def sinkhorn(dim, heads, max_len, causal):
+def sinkhorn(dim, heads, n, causal):
     from sinkhorn_transformer.sinkhorn_transformer import SinkhornSelfAttention
 
-    # the soft sort of the paper: non_permutative keeps the whole row of the matrix, as many buckets as there are
-    buckets = {"non_permutative": not causal, "n_top_buckets": 1, "use_simple_sort_net": not causal}
-    return SinkhornSelfAttention(dim, WINDOW, max_len, heads=heads, causal=causal, **buckets)
+    sorting = {"use_simple_sort_net": True, "non_permutative": False, "sinkhorn_iter": ITERATIONS}
+    return SinkhornSelfAttention(dim, WINDOW, n, heads=heads, causal=causal, **({} if causal else sorting))
 
 
-FEATURES, PROJECTED, WINDOW, ROUNDS = 64, 64, 64, 4
+FEATURES, PROJECTED, WINDOW, ROUNDS, ITERATIONS = 64, 64, 64, 4, 5
 
 PEERS = (
-    Peer("softmax", "torch", torch_multihead, difference="its causal form is handed a mask that is never read"),
-    Peer("performer", "performer_pytorch", performer, {"num_features": FEATURES}),
-    Peer("linformer", "linformer", linformer, {"num_projected": PROJECTED, "qkv_bias": False}, causal=(False,)),
-    Peer("local", "local_attention", local, {"window": WINDOW, "bias": False}),
-    Peer("reformer", "reformer_pytorch", reformer, {"chunk": WINDOW, "num_rounds": ROUNDS, "qkv_bias": False}),
-    Peer("sinkhorn", "sinkhorn_transformer", sinkhorn, {"block": WINDOW, "qkv_bias": False}),
+    Peer("softmax", "torch", torch_multihead, difference="its causal form is handed a mask"),
+    Peer("performer", "performer_pytorch", performer, lambda n: {"num_features": FEATURES}),
+    Peer(
+        "linformer",
+        "linformer",
+        linformer,
+        lambda n: {"projected_len": PROJECTED, "qkv_bias": False},
+        causal=(False,),
+    ),
+    Peer("local", "local_attention", local, lambda n: {"window": WINDOW, "bias": False}),
+    Peer(
+        "reformer",
+        "reformer_pytorch",
+        reformer,
+        lambda n: {"chunk": WINDOW, "num_buckets": n // WINDOW, "num_hashes": ROUNDS, "qkv_bias": False},
+    ),
+    Peer(
+        "sinkhorn",
+        "sinkhorn_transformer",
+        sinkhorn,
+        lambda n: {"block": WINDOW, "iterations": ITERATIONS, "qkv_bias": False},
+        difference="takes sorted values from the keys; its causal form picks blocks without Sinkhorn iterations",
+    ),
 )
 
 
@@ -117,11 +133,10 @@ def against_peers(
     rows = []
     for peer in (peer for peer in PEERS if peer.mechanism in mechanisms and peer.installed):
         for causal in peer.causal:
-            torch.manual_seed(0)
-            ours = build(peer.mechanism, dim, heads, max(lengths), is_causal=causal, **peer.options)
-            theirs = peer.build(dim, heads, max(lengths), causal)
-            layers = {"ours": ours.to(device), "theirs": theirs.to(device).eval()}
             for n in lengths:
+                torch.manual_seed(0)
+                ours = build(peer.mechanism, dim, heads, n, is_causal=causal, **peer.options(n))
+                layers = {"ours": ours.to(device), "theirs": peer.build(dim, heads, n, causal).to(device).eval()}
                 for direction in ("forward", "forward+backward"):
                     row = {"mechanism": peer.mechanism, "peer": peer.label, "n": n, "causal": causal}
                     row |= {"direction": direction, "difference": peer.difference}

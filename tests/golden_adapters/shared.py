@@ -32,10 +32,17 @@ def linear_weights(case, names, prefix=""):
     return found
 
 
-def norm_weights(case, names):
-    """Gain and bias of LayerNorms: {our name: the file's name}."""
+def norm_weights(case, names, mark="."):
+    """Gain and bias of LayerNorms: {our name: the file's name}; `mark` stands between that and g or b."""
     suffixes = (("weight", "g"), ("bias", "b"))
-    return {f"{ours}.{w}": case[f"w.{theirs}.{s}"] for ours, theirs in names.items() for w, s in suffixes}
+    return {f"{ours}.{w}": case[f"w.{theirs}{mark}{s}"] for ours, theirs in names.items() for w, s in suffixes}
+
+
+def pattern_like(allow, wanted):
+    """A pattern [B or 1, H or 1, N, N] by the axes a file has: [N, N], [H, N, N], [B, N, N] or [B, H, N, N]."""
+    for _ in range(allow.dim() - wanted.dim()):
+        allow = allow.squeeze(0) if len(allow) == 1 else allow.squeeze(1)
+    return allow.expand_as(wanted)
 
 
 def padding(case, name, size):
