@@ -140,19 +140,22 @@ def heatmap(
     return figure
 
 
-def lines(series, *, xlabel, ylabel, logx=False, logy=False, marks=None, bands=None, markers=True, outside=False):
+def lines(
+    series, *, xlabel, ylabel, logx=False, logy=False, marks=None, bands=None, markers=True, outside=False, dots=()
+):
     """Curves with their own x values.
 
     Args:
         series: {name: (x, y)}; None or NaN in y leaves a gap.  logx, logy: logarithmic axes.
         marks: {text: x}, vertical lines, named in the legend.  bands: {name: (lower y, upper y)}, shaded.
-        markers: draw one at each point.
+        markers: draw one at each point.  dots: names of series that are points and no curve.
         outside: put the legend beside the axes.
     """
     figure, ax = new_figure(width=8.2 if outside else 6.2)
     for name, style in styles(series).items():
         x, y = (np.asarray(values, dtype=float) for values in series[name])
-        ax.plot(x, y, label=name, **style if markers else style | {"marker": ""})
+        style = style if markers or name in dots else style | {"marker": ""}
+        ax.plot(x, y, label=name, **style | ({"linestyle": "", "markersize": 3} if name in dots else {}))
         if bands and name in bands:
             ax.fill_between(x, *bands[name], color=style["color"], alpha=0.2, linewidth=0)
     ax.set(xlabel=xlabel, ylabel=ylabel, xscale="log" if logx else "linear", yscale="log" if logy else "linear")

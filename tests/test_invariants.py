@@ -13,7 +13,8 @@ from refattn.attention import base
 
 VARIANTS = [(name, options) for name, row in TABLE.items() for options in row.options]
 IDS = [f"{name}-{'-'.join(map(str, options.values())) or 'plain'}" for name, options in VARIANTS]
-FORMS = ("self", "causal", "cross")
+FORMS, SIDES = ("self", "causal", "cross"), ("right", "left")
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 WIDTH, HEADS = 8, 2
 
 
@@ -24,7 +25,7 @@ def test_every_mechanism_and_only_those_are_in_the_table():
 def test_everything_unpromised_names_a_property_of_this_file_and_gives_a_reason():
     for row in TABLE.values():
         for (prop, form), reason in row.unpromised.items():
-            assert f"test_{prop}" in globals() and form in (None, *FORMS) and len(reason) > 20, prop
+            assert f"test_{prop}" in globals() and form in (None, *FORMS, *SIDES, *DTYPES) and len(reason) > 20
 
 
 @pytest.fixture(autouse=True)
@@ -34,7 +35,8 @@ def promised(request):
     if given.get("name") in TABLE:
         prop = request.node.originalname.removeprefix("test_")
         unpromised = TABLE[given["name"]].unpromised
-        reason = unpromised.get((prop, given.get("form")), unpromised.get((prop, None)))
+        keys = [(prop, given[place]) for place in ("form", "side", "dtype") if place in given] + [(prop, None)]
+        reason = next((unpromised[key] for key in keys if key in unpromised), None)
         if reason is not None:
             pytest.skip(f"not promised: {reason}")
 
@@ -62,6 +64,14 @@ def mask_of(lengths, size):
     return torch.arange(size)[None] >= torch.tensor(lengths)[:, None]
 
 
+def finish(name, layer, args, mask, heads):
+    """y [B, N, D] of heads [B, H, N, d]; heads None: as if no key were visible."""
+    if TABLE[name].finish is not None:
+        return TABLE[name].finish(layer, args, mask, heads)
+    nothing = torch.zeros(1, HEADS, 1, layer.head_dim, dtype=torch.float64)
+    return layer.projections.merge(nothing if heads is None else heads)
+
+
 every_variant = pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
 every_form = pytest.mark.parametrize("form", FORMS)
 
@@ -84,7 +94,7 @@ def test_fast_form_equals_its_explicit_twin(name, options, form, tokens, masked)
     keys = args[-1].shape[1]
     mask = mask_of([keys, max(1, keys // 3)], keys) if masked else None
     y, _ = layer(*args, key_padding_mask=mask)
-    wanted = layer.projections.merge(TABLE[name].explicit(layer, args, mask))
+    wanted = finish(name, layer, args, mask, TABLE[name].explicit(layer, args, mask))
     torch.testing.assert_close(y, wanted, rtol=1e-9, atol=1e-10)
 
 
@@ -120,7 +130,7 @@ def test_causal_prefix_is_the_same_within_a_longer_sequence(name, options):
 
 @every_variant
 @every_form
-@pytest.mark.parametrize("side", ["right", "left"])
+@pytest.mark.parametrize("side", SIDES)
 def test_padding_changes_nothing_at_real_positions(name, options, form, side):
     """Keys that are padding may hold anything: the result is that of the shorter sequence."""
     if "mask" not in attention.mechanism(name).forms:
@@ -181,8 +191,8 @@ def test_a_query_without_any_visible_key_gets_zero_and_finite_gradients(name, op
     keys = args[-1].shape[1]
     mask = mask_of([keys, 0], keys)
     y, _ = layer(*args, key_padding_mask=mask)
-    nothing = layer.projections.merge(torch.zeros(1, HEADS, 1, layer.head_dim, dtype=torch.float64))
-    torch.testing.assert_close(y[1], nothing[0].expand_as(y[1]))
+    nothing = finish(name, layer, args, mask, None)
+    torch.testing.assert_close(y[1], nothing[-1].expand_as(y[1]))
     y.sum().backward()
     assert y.isfinite().all() and all(t.grad.isfinite().all() for t in args)
 
@@ -198,8 +208,9 @@ def test_extreme_inputs_stay_finite(name, options, form):
 
 @every_variant
 @every_form
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("dtype", DTYPES)
 def test_lower_precision_agrees_with_float64(name, options, form, dtype):
+    dtype = DTYPES[dtype]
     exact, rounded = make(name, options, form), make(name, options, form)
     rounded = rounded.to(dtype)
     args = inputs(form, tokens=200, keys=200)

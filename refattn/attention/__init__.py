@@ -8,14 +8,38 @@ picture = layer.attention_maps(x)["effective"]         # [B, G, N, N]
 import inspect
 
 from refattn.attention.base import Attention, Projections
+from refattn.attention.bigbird import BigBird
+from refattn.attention.cosformer import CosFormer
 from refattn.attention.linear import LinearAttention
+from refattn.attention.linformer import Linformer
+from refattn.attention.local import LocalAttention
+from refattn.attention.longformer import Longformer
 from refattn.attention.luna import Luna
+from refattn.attention.mega import Mega
+from refattn.attention.momentum import MomentumAttention
+from refattn.attention.performer import Performer
+from refattn.attention.reformer import Reformer
+from refattn.attention.sinkhorn import Sinkhorn
 from refattn.attention.softmax import SoftmaxAttention
+from refattn.attention.sparse_transformer import SparseTransformer
+from refattn.attention.synthesizer import Synthesizer
 
 MECHANISMS = {  # catalogue name → module
     "softmax": SoftmaxAttention,
     "linear": LinearAttention,
+    "performer": Performer,
+    "cosformer": CosFormer,
     "luna": Luna,
+    "mega": Mega,
+    "momentum": MomentumAttention,
+    "linformer": Linformer,
+    "local": LocalAttention,
+    "longformer": Longformer,
+    "bigbird": BigBird,
+    "sparse_transformer": SparseTransformer,
+    "sinkhorn": Sinkhorn,
+    "synthesizer": Synthesizer,
+    "reformer": Reformer,
 }
 
 

@@ -30,13 +30,14 @@ def walk(step, inputs):
 
 
 def through(step):
-    """A step as a function of whole sequences q, k, v and u, and of which of the three things above comes back."""
+    """A step as a function of whole sequences, such as q, k, v and u, and of which of the three things above."""
 
-    def run(q, k, v, u, which=OUTPUTS):
+    def run(*inputs):
+        *inputs, which = inputs if isinstance(inputs[-1], str) else (*inputs, OUTPUTS)
         if which != TWICE:
-            return walk(step, (q, k, v, u))[which == STATE]
-        _, state = walk(step, (t[:-2] for t in (q, k, v, u)))
-        *_, last_but_one, last = zip(q, k, v, u, strict=True)
+            return walk(step, inputs)[which == STATE]
+        _, state = walk(step, (t[:-2] for t in inputs))
+        *_, last_but_one, last = zip(*inputs, strict=True)
         first = torch.as_tensor(step(*last_but_one, state)[0]).clone()
         step(*last, state)  # another continuation of the same beginning
         return first, step(*last_but_one, state)[0]

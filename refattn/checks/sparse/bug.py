@@ -4,6 +4,7 @@ import torch
 
 from refattn.checks.compare import seeded, show
 from refattn.checks.frame import Exercise, Probe, Property, Variant
+from refattn.checks.luna.nested import as_matrices
 from refattn.checks.sparse import answers
 
 
@@ -49,6 +50,7 @@ block_attention = Exercise(
     "sparse.block_attention",
     answers.block_attention,
     returns="outputs [N, d_v]",
+    adapt=as_matrices,
     probes=(
         Probe(f"{ALL}.", equal_scores),
         Probe(f"{LAST}.", lambda: equal_scores([4, 5])),

@@ -4,6 +4,7 @@ import torch
 
 from refattn.checks.compare import equal, golden, rows, seeded, show
 from refattn.checks.frame import Exercise, Probe, Property, Variant, at_most
+from refattn.checks.luna.nested import as_matrices
 from refattn.checks.sparse import answers
 
 
@@ -65,6 +66,7 @@ local_attention = Exercise(
     "sparse.local_attention",
     answers.local_attention,
     returns="outputs [N, d_v]",
+    adapt=as_matrices,
     probes=(
         Probe(f"{WANTED}: outputs are means over the block before and the own one, up to the query.", equal_scores),
         Probe("12 tokens in blocks of 4.", lambda: tokens(12, 4)),

@@ -7,6 +7,7 @@ from torch.nn import functional as F
 
 from refattn.checks.compare import equal, golden, rows, seeded, show
 from refattn.checks.frame import Exercise, Probe, Property, Variant, at_most
+from refattn.checks.luna.nested import as_matrices
 from refattn.checks.sparse import answers
 
 
@@ -78,6 +79,7 @@ lsh_attention = Exercise(
     "sparse.lsh_attention",
     answers.lsh_attention,
     returns="outputs [N, d_v]",
+    adapt=as_matrices,
     probes=(
         Probe(f"{ALIKE}, one round: token 4 reads 0 and 2, and so returns 2.5.", two_kinds),
         Probe("The same tokens and a second round, in which 0 … 3 share a bucket, and 4 … 7.", second_opinion),
