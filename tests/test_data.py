@@ -18,7 +18,11 @@ from refattn.data.text import TEST_SHARE
 
 SMALL = {
     "recall": {},
+    "colour": {},
+    "colour, all asked": {"asked": "all"},
     "copying": {"max_len": 24},
+    "markers": {},
+    "markers, beyond a border": {"beyond": 16},
     "listops": {"num_train": 200, "num_test": 50},
     "digits": {},
     "digits as sequence": {"as_sequence": True},
@@ -28,7 +32,7 @@ SMALL = {
 
 @pytest.fixture(scope="module", params=SMALL)
 def task(request):
-    return data.build(request.param.split()[0], **SMALL[request.param])
+    return data.build(request.param.split()[0].rstrip(","), **SMALL[request.param])
 
 
 def test_a_batch_is_a_pure_function_of_the_step(task):
@@ -54,7 +58,7 @@ def test_a_batch_is_what_the_task_says(task):
             assert (columns.flatten(0, 1).amax(0) < sizes).all()
 
 
-@pytest.mark.parametrize("name", ["recall", "copying", "listops", "digits"])
+@pytest.mark.parametrize("name", ["recall", "colour", "copying", "markers", "listops", "digits"])
 def test_another_seed_gives_other_batches(name):
     one, two = (data.build(name, seed=seed, **SMALL[name]).batch(0)["inputs"] for seed in (0, 1))
     assert not torch.equal(one, two)
@@ -70,12 +74,35 @@ def test_finite_data_is_seen_once_an_epoch_and_never_in_the_test(name):
     assert not unique & {tuple(row.tolist()) for row in task.test["inputs"].flatten(1)}
 
 
+def test_the_latest_marker_is_asked_for_where_it_lies_beyond_the_border():
+    task = data.markers(length=12, beyond=4, test_size=30)
+    for scored, batch in ((False, task.batch(0)), (True, task.test)):
+        for tokens, targets in zip(batch["inputs"].tolist(), batch["targets"].tolist(), strict=True):
+            assert tokens[0] < 2
+            for place, target in enumerate(targets):
+                last = max(i for i in range(place + 1) if tokens[i] < 2)
+                hidden = scored and last // 4 == place // 4
+                assert target == (data.IGNORED if hidden else tokens[last])
+
+
 def test_recall_asks_for_what_was_told():
     batch = data.recall(num_keys=5, num_values=3, num_queries=7).batch(0)
     for tokens, targets in zip(batch["inputs"].tolist(), batch["targets"].tolist(), strict=True):
         told, asked = dict(tokens[:5]), tokens[5:]
         assert sorted(told) == list(range(5)) and all(blank == 3 for _, blank in asked)
         assert targets == [data.IGNORED] * 5 + [told[key] for key, _ in asked]
+
+
+@pytest.mark.parametrize("asked", ["last", "all"])
+def test_the_colour_is_asked_of_every_place_with_every_colour(asked):
+    task = data.colour(length=5, num_colours=3, asked=asked)
+    assert {tuple(row) for row in task.test["inputs"].tolist()} == {
+        tuple(colour * (place == p) for p in range(5)) for place in range(5) for colour in (1, 2, 3)
+    }
+    for batch in (task.test, task.batch(0)):
+        scored = batch["targets"] != data.IGNORED
+        assert scored[:, -1].all() and scored[:, :-1].all() == (asked == "all")
+        assert torch.equal(batch["targets"][:, -1], batch["inputs"].amax(1) - 1)
 
 
 def test_copying_scores_the_separator_and_the_copy():
@@ -214,6 +241,8 @@ def test_a_data_set_that_cannot_be_had_is_one_clear_error(tmp_path, monkeypatch)
 WRONG = {
     "unknown task": (lambda: data.build("recal"), "'recal'.*recall"),
     "no batch": (lambda: data.recall(batch_size=0), "batch_size=0"),
+    "asked nobody": (lambda: data.colour(asked="nobody"), "asked='nobody'.*last, all"),
+    "no colour": (lambda: data.colour(num_colours=0), "num_colours=0"),
     "too short to copy": (lambda: data.copying(max_len=7), "max_len=7"),
     "one argument": (lambda: data.listops(max_args=1), "max_args=1"),
     "more expressions than there are": (

@@ -113,7 +113,7 @@ def test_maps_come_one_dict_a_layer():
 def test_one_mechanism_does_not_change_the_weights_beside_it(other):
     plain = Classifier(11, 4, attention=["softmax", "softmax"], **SMALL).state_dict()
     mixed = Classifier(11, 4, attention=[other, "softmax"], **SMALL).state_dict()
-    same = [name for name in plain if "blocks.0.self_attention" not in name]
+    same = [name for name in plain if "blocks.0.self_" not in name]  # its residual too: some mechanisms own it
     assert all(torch.equal(plain[name], mixed[name]) for name in same)
 
 

@@ -4,9 +4,11 @@ task = refattn.data.build("recall", num_keys=8)
 task.batch(0)["inputs"]        # [64, 16, 2]; the same for the same step, always
 """
 
+from refattn.data.colour import colour
 from refattn.data.copying import copying
 from refattn.data.digits import digits
 from refattn.data.listops import listops
+from refattn.data.markers import markers
 from refattn.data.recall import recall
 from refattn.data.task import IGNORED, Task, from_arrays, generated
 from refattn.data.text import text
@@ -14,7 +16,9 @@ from refattn.data.vision import cifar10, fashion_mnist
 
 TASKS = {
     "recall": recall,
+    "colour": colour,
     "copying": copying,
+    "markers": markers,
     "listops": listops,
     "digits": digits,
     "text": text,

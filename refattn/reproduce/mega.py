@@ -69,7 +69,7 @@ border = Comparison(
     metric="accuracy",
     training=TRAINING,
     plans={
-        "demo": Plan(3, 150, {"beyond": 16}, variants=("chunks h=0", "chunks h=8")),
+        "demo": Plan(3, 100, {"beyond": 16}, variants=("chunks h=0", "chunks h=8")),
         "quick": Plan(8, 200, {"beyond": 16}),
     },
 )
