@@ -89,11 +89,25 @@ def sinkhorn(dim, heads, n, causal):
     return SinkhornSelfAttention(dim, WINDOW, n, heads=heads, causal=causal, **({} if causal else sorting))
 
 
-FEATURES, PROJECTED, WINDOW, ROUNDS, ITERATIONS = 64, 64, 64, 4, 5
+def mega(dim, heads, n, causal):
+    from mega_pytorch.mega_pytorch import MegaLayer
+
+    widths = {"attn_dim_qk": dim // heads, "attn_dim_value": 2 * dim, "ema_heads": AVERAGES}
+    return MegaLayer(dim=dim, causal=causal, **widths)
+
+
+FEATURES, AVERAGES, PROJECTED, WINDOW, ROUNDS, ITERATIONS = 64, 16, 64, 64, 4, 5
 
 PEERS = (
     Peer("softmax", "torch", torch_multihead, difference="its causal form is handed a mask"),
     Peer("performer", "performer_pytorch", performer, lambda n: {"num_features": FEATURES}),
+    Peer(
+        "mega",
+        "mega_pytorch",
+        mega,
+        lambda n: {"ema_dim": AVERAGES},
+        difference="its biases are T5's buckets, ours the paper's table; neither in chunks",
+    ),
     Peer(
         "linformer",
         "linformer",
