@@ -132,7 +132,7 @@ def bench_command(options):
         path.parent.mkdir(parents=True, exist_ok=True)  # now, not after minutes of timing
     sizes = {"dim": options.dim, "heads": options.heads, "rounds": options.rounds, "device": device}
     names, lengths = options.names or attention.names(), sorted(set(options.lengths))
-    rows = bench.run(names, lengths, backward=not options.forward, **sizes)
+    rows = bench.run(names, lengths, backward=not options.forward, options=bench.CHUNKED, **sizes)
     print(f"\n{bench.summary_table(rows)}")
     peers = []
     if options.peers:

@@ -10,7 +10,7 @@ layers on the same shapes with nothing between them. What lies above the floor i
 
 from refattn.bench.peers import PEERS, against_peers
 from refattn.bench.report import RECORDED, figure, load, peer_table, record, summarise, summary_table
-from refattn.bench.run import floor, run
+from refattn.bench.run import CHUNKED, floor, run
 
-__all__ = ["PEERS", "RECORDED", "against_peers", "figure", "floor", "load", "peer_table", "record", "run"]
+__all__ = ["CHUNKED", "PEERS", "RECORDED", "against_peers", "figure", "floor", "load", "peer_table", "record", "run"]
 __all__ += ["summarise", "summary_table"]

@@ -5,6 +5,7 @@ from torch import nn
 
 from refattn import attention, measure
 
+CHUNKED = {"mega": {"chunk": 128}}  # options without which a mechanism is quadratic, as its paper has it too
 PROBES = 256, 512  # lengths at which memory is counted, to foresee it at the lengths that are timed
 
 

@@ -64,7 +64,7 @@ class AdaptiveMomentumResidual(Residual):
     """Eq. (1) with the β of eq. (3), one per token and layer; gradients flow through it. Its carry is `Moving`.
 
     A token whose velocity is zero gets √D for ‖v‖: whatever β is then, it multiplies zero, but it must be finite. The
-    authors do so only if no token moves at all, and let a tensor of ones stand for the branch before the first; so here.
+    authors do so only if no token moves at all. As with them, ones stand for the branch before the first layer's.
 
     Args: those of `Residual`; gamma: γ > 0;  delta: δ in (0, 1), how far β stays below 1.
     Raises: ValueError for a γ or δ outside.

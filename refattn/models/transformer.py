@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from refattn.layers.embedding import Embedding
+from refattn.layers.residual import Residual
 from refattn.models.stack import Stack, seeded
 
 
@@ -93,7 +94,8 @@ class Classifier(nn.Module):
 class CausalLM(nn.Module):
     """Causal language model: logits for the next token at every position.
 
-    Args: as `Classifier`, without `num_classes`, `pool` and `input_dim`.
+    Args: as `Classifier`, without `num_classes`, `pool` and `input_dim`; `residual`: makes the connections around the
+        attentions (a class, or a partial of one), see `Block`.
     """
 
     def __init__(
@@ -111,6 +113,7 @@ class CausalLM(nn.Module):
         norm="pre",
         activation="gelu",
         dropout=0.0,
+        residual=Residual,
         seed=0,
     ):
         super().__init__()
@@ -118,7 +121,7 @@ class CausalLM(nn.Module):
         with seeded(seed, "embedding"):
             self.embedding = Embedding(vocab_size, embed_dim, positions=positions, max_len=max_len, dropout=dropout)
         names = layer_names(attention, num_layers)
-        options = {"ffn_dim": ffn_dim, "options": attention_options, "is_causal": True}
+        options = {"ffn_dim": ffn_dim, "options": attention_options, "is_causal": True, "residual": residual}
         self.decoder = Stack(names, embed_dim, num_heads, **options, **shared)
         with seeded(seed, "head"):
             self.head = nn.Linear(embed_dim, vocab_size)

@@ -204,8 +204,8 @@ def code_digest(experiment_file):
     """A short digest of the sources that numbers depend on: the rooms below this one, the frame and the experiment."""
     root = Path(refattn.__file__).parent
     files = [path for room in ("attention", "layers", "models", "data") for path in (root / room).rglob("*.py")]
-    files += [root / "train.py", root / "measure.py", root / "flop_count.py"]
-    files += [root / "reproduce" / name for name in ("cells.py", "costs.py", "estimates.py")]
+    files += [root / name for name in ("train.py", "measure.py", "flop_count.py", "reachability.py")]
+    files += [root / "reproduce" / name for name in ("approximations.py", "cells.py", "costs.py", "estimates.py")]
     files += [experiment_file] if experiment_file.exists() else []
     found = hashlib.sha256()
     for path in sorted(files):

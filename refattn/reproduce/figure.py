@@ -41,8 +41,9 @@ def strip(ax, claim):
         factor, dots, middle = 100 if percent else 1, claim["differences"], claim["mean"]
         threshold = claim["margin"] * (-1 if claim["rule"] == "non-inferiority" else 1)
         unit = f"% of {claim['metric']}" if claim["relative"] else "points" if percent else claim["metric"]
-        against = f"its prediction, {claim['bound']:.3g}" if claim["rule"] == "equivalence" else claim["baseline"]
-        about = f"{claim['method']} against {against}, {unit}"
+        about = f"{claim['method']} against {claim['baseline']}, {unit}"
+        if claim["rule"] == "equivalence":
+            about = f"measured against {claim['bound']:.3g}, {unit}"
         ax.axvline(0, color="black", linewidth=1, label="no difference")
     low, high = claim["interval"]
     if low is not None and high is not None:

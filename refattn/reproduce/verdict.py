@@ -10,8 +10,9 @@
 Differences are signed so that positive favours the method, and paired: both runs of a pair saw the same data in the
 same order. Intervals are 95 % t intervals, one claim at a time (with twenty claims, expect one to be off by chance).
 An interval on the right side of its threshold says "holds", one on the wrong side "does not hold", and one that
-contains it neither. A prediction is a number known before the run (`bound`); the whole interval must lie within the
-margin of it, and "does not hold" wants the whole interval outside. Three guards stand before a verdict that would otherwise be cheap:
+contains it neither. A prediction (`bound`) is a number known before the run: "holds" wants the whole interval within
+the margin of it, "does not hold" the whole interval beyond, on one side. Three guards stand before a verdict that would
+otherwise be cheap:
 
   · too few pairs to know their own spread (fewer than `LEAST_PAIRS`);
   · a ceiling: where everyone is perfect nobody can win, and "not worse" counts only if the task is shown to tell a
@@ -140,7 +141,8 @@ def judge(claim, tasks):
     Args: tasks: {name: record}, each with "variants" {name: {metric: numbers, one a seed, length or count}}; a scaling
         task also has "ns"; a comparison also "baseline", "metric" and "guessing" {metric: what guessing would give}.
     Returns: dict with "verdict" and "reason" ("" unless a guard decided); with "differences", "mean", "interval" and
-        "ceiling" (paired rules; equivalence has no ceiling), "exponent" and "interval" (scaling), or "found" and "expected" (counted).
+        "ceiling" (paired rules; equivalence has none), "exponent" and "interval" (scaling), or "found" and "expected"
+        (counted).
     """
     task = tasks[claim.task]
     values = {name: variant.get(claim.metric) for name, variant in task["variants"].items()}
