@@ -146,8 +146,8 @@ def run_cells(cells, folder, *, workers, progress):
     """
     Path(folder).mkdir(parents=True, exist_ok=True)
     waiting = [cell for cell in cells if finished(cell, folder) is None]
-    alone = [cell for cell in waiting if cell.variant is None or workers == 0]
-    shared = [cell for cell in waiting if cell.variant is not None and workers > 0]
+    measured, trained = ([c for c in waiting if (c.variant is None) == wanted] for wanted in (True, False))
+    alone, shared = (measured, trained) if workers else (measured + trained, [])
     children = set(multiprocessing.active_children())
     bar = train.progress_bar(len(cells), start=len(cells) - len(waiting), show=progress)
     try:
