@@ -144,7 +144,7 @@ GLOSSARY = {  # slug → rows of (meaning, ours, the paper's symbol, the name in
         ("velocity of the state", "p", "p_i", "Pi"),
         ("how much velocity stays; step size", "β, `beta`; γ, `gamma`", "β; γ", "mu; stepsize"),
         ("what key j weighs after t more tokens", "w_t, `momentum_factors`", "", ""),
-        ("last state for every query while training", '`form="parallel_total_length"`', "", "causal_momentum_attention"),
+        ("every query reads the last state", '`form="parallel_total_length"`', "", "causal_momentum_attention"),
         ("the same two of the connection", "β, γ of `MomentumResidual`", "β̃; γ̃", "res_mu; res_stepsize"),
         ("velocity of the stream", "v, the connection's `carry`", "v", ""),
         ("how far an adaptive β stays below 1", "δ, `delta`", "δ", "res_delta"),

@@ -1,6 +1,6 @@
 """The table behind test_invariants.py: a row per mechanism, and every property that a mechanism does not promise.
 
-options: variants of its options, each run through every property; blocks are small, so that N = 333 crosses many borders.
+options: variants of its options, each run through every property; blocks are small, so N = 333 crosses many borders.
 explicit: (layer, args, mask) → the heads' outputs [B, H, N, d] through the mechanism's quadratic or sequential twin.
 finish: (layer, args, mask, heads) → y, where a layer is more than `projections.merge` (heads None: no key is visible).
 unpromised: {(property, form): reason}, form None = in every form; or a side ("left") for padding there alone, or a type

@@ -5,7 +5,6 @@ import inspect
 
 import pytest
 import torch
-
 from invariants_table import TABLE
 
 from refattn import attention, catalog

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from dataclasses import asdict, replace
-from functools import partial
 
 import pytest
 import torch
@@ -18,15 +17,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from refattn import data, reproduce
-from refattn.attention.base import default_scale
-from refattn.checkpoint import digest
-from refattn.json_files import finite
+from refattn import reproduce
 from refattn.data import vision
-from refattn.models import Classifier
+from refattn.json_files import finite
 from refattn.reproduce import cells, costs, frame, results
 from refattn.reproduce.figure import figure, seeds, times
-from refattn.reproduce.frame import Comparison, Experiment, Measurement, Plan
+from refattn.reproduce.frame import Comparison, Measurement
 from refattn.reproduce.verdict import AGAIN, FAILS, HOLDS, OPEN, Claim, decide, judge, t_interval
 
 # ---- Verdicts -------------------------------------------------------------------------------------------------------

@@ -10,6 +10,14 @@ attempted in this process, `summary()` prints them, `passed(*names)` asks for so
 
 from refattn.checks.frame import forget, passed, report, summary
 
-LESSONS = {1: "softmax", 2: "cost", 3: "kernel", 4: "sparse", 10: "luna", 11: "mega", 16: "momentum"}  # number of the lesson → folder of its checks
+LESSONS = {
+    1: "softmax",
+    2: "cost",
+    3: "kernel",
+    4: "sparse",
+    10: "luna",
+    11: "mega",
+    16: "momentum",
+}  # number of the lesson → folder of its checks
 
 __all__ = ["LESSONS", "forget", "passed", "report", "summary"]

@@ -1,8 +1,8 @@
 """Linear attention: its function, its recurrence and its layer."""
 
 import torch
-from golden_adapters.shared import bind, linear_weights, padding
 
+from golden_adapters.shared import bind, linear_weights, padding
 from refattn import attention
 from refattn.attention import linear
 

@@ -1,7 +1,6 @@
 """Luna: attention, encoder layer, causal attention, decoder layer."""
 
 from golden_adapters.shared import bind, linear_weights, norm_weights, padding
-
 from refattn import attention
 from refattn.attention.luna import Packed
 from refattn.layers.feed_forward import FeedForward

@@ -3,8 +3,8 @@
 from functools import partial
 
 import torch
-from golden_adapters.shared import bind, linear_weights, norm_weights, padding
 
+from golden_adapters.shared import bind, linear_weights, norm_weights, padding
 from refattn.attention.adaptive_momentum import adaptive_momentum
 from refattn.attention.heavy_ball import advance, empty_momentum
 from refattn.attention.linear import elu_feature_map
