@@ -22,6 +22,7 @@ __all__ = [
 ]
 
 PARTS = ("code", "lesson", "exercises", "experiment")  # what a record can have; `ready` names those that stand
+TAUGHT = PARTS[:-1]  # a baseline that others' experiments measure, without one of its own
 
 
 @dataclass(frozen=True)
@@ -140,43 +141,43 @@ RECORDS = (
     # baselines that the papers measure themselves against
     Record("softmax", "Softmax attention", "Attention Is All You Need",
            "Vaswani, Shazeer, Parmar, Uszkoreit, Jones, Gomez, Kaiser, Polosukhin", "NeurIPS", 2017, "1706.03762",
-           "baseline", 1, code="tensorflow/tensor2tensor", forms=ALL_FORMS, ready=("code", "lesson", "exercises")),
+           "baseline", 1, code="tensorflow/tensor2tensor", forms=ALL_FORMS, ready=TAUGHT),
     Record("linear", "Linear attention",
            "Transformers are RNNs: Fast Autoregressive Transformers with Linear Attention",
            "Katharopoulos, Vyas, Pappas, Fleuret", "ICML", 2020, "2006.16236",
-           "baseline", 3, code="idiap/fast-transformers", forms=ALL_FORMS, ready=("code", "lesson", "exercises")),
+           "baseline", 3, code="idiap/fast-transformers", forms=ALL_FORMS, ready=TAUGHT),
     Record("performer", "Performer (FAVOR+)", "Rethinking Attention with Performers",
            "Choromanski, Likhosherstov, Dohan, Song, Gane, Sarlos, Hawkins, Davis, Mohiuddin, Kaiser, "
            "Belanger, Colwell, Weller", "ICLR", 2021, "2009.14794",
            "baseline", 3, code="google-research/google-research", forms=ALL_FORMS, ready=PARTS),
     Record("cosformer", "cosFormer", "cosFormer: Rethinking Softmax in Attention",
            "Qin, Sun, Deng, Li, Wei, Lv, Yan, Kong, Zhong", "ICLR", 2022, "2202.08791",
-           "baseline", 3, code="OpenNLPLab/cosFormer", forms=ALL_FORMS, ready=("code", "lesson", "exercises")),
+           "baseline", 3, code="OpenNLPLab/cosFormer", forms=ALL_FORMS, ready=TAUGHT),
     Record("linformer", "Linformer", "Linformer: Self-Attention with Linear Complexity",
            "Wang, Li, Khabsa, Fang, Ma", "preprint", 2020, "2006.04768",
-           "baseline", 4, code="facebookresearch/fairseq", forms=("cross", "mask"), ready=("code",)),
+           "baseline", 4, code="facebookresearch/fairseq", forms=("cross", "mask"), ready=PARTS),
     Record("local", "Local attention", "Image Transformer",
            "Parmar, Vaswani, Uszkoreit, Kaiser, Shazeer, Ku, Tran", "ICML", 2018, "1802.05751",
-           "baseline", 4, code="google-research/long-range-arena", forms=("causal", "mask"), ready=("code",)),
+           "baseline", 4, code="google-research/long-range-arena", forms=("causal", "mask"), ready=TAUGHT),
     Record("longformer", "Longformer", "Longformer: The Long-Document Transformer",
            "Beltagy, Peters, Cohan", "preprint", 2020, "2004.05150",
-           "baseline", 4, code="allenai/longformer", forms=("causal", "mask"), ready=("code",)),
+           "baseline", 4, code="allenai/longformer", forms=("causal", "mask"), ready=TAUGHT),
     Record("bigbird", "BigBird", "Big Bird: Transformers for Longer Sequences",
            "Zaheer, Guruganesh, Dubey, Ainslie, Alberti, Ontanon, Pham, Ravula, Wang, Yang, Ahmed",
            "NeurIPS", 2020, "2007.14062",
-           "baseline", 4, code="google-research/bigbird", forms=("mask",), ready=("code",)),
+           "baseline", 4, code="google-research/bigbird", forms=("mask",), ready=PARTS),
     Record("sparse_transformer", "Sparse Transformer", "Generating Long Sequences with Sparse Transformers",
            "Child, Gray, Radford, Sutskever", "preprint", 2019, "1904.10509",
-           "baseline", 4, code="openai/sparse_attention", forms=("causal", "mask"), ready=("code",)),
+           "baseline", 4, code="openai/sparse_attention", forms=("causal", "mask"), ready=TAUGHT),
     Record("sinkhorn", "Sinkhorn attention", "Sparse Sinkhorn Attention",
            "Tay, Bahri, Yang, Metzler, Juan", "ICML", 2020, "2002.11296",
-           "baseline", 4, code="google-research/long-range-arena", forms=("causal", "mask"), ready=("code",)),
+           "baseline", 4, code="google-research/long-range-arena", forms=("causal", "mask"), ready=TAUGHT),
     Record("synthesizer", "Synthesizer", "Synthesizer: Rethinking Self-Attention in Transformer Models",
            "Tay, Bahri, Metzler, Juan, Zhao, Zheng", "ICML", 2021, "2005.00743",
-           "baseline", 4, code="google-research/long-range-arena", forms=("causal", "mask"), ready=("code",)),
+           "baseline", 4, code="google-research/long-range-arena", forms=("causal", "mask"), ready=PARTS),
     Record("reformer", "Reformer", "Reformer: The Efficient Transformer",
            "Kitaev, Kaiser, Levskaya", "ICLR", 2020, "2001.04451",
-           "baseline", 4, code="google/trax", forms=("causal", "mask"), ready=("code",)),
+           "baseline", 4, code="google/trax", forms=("causal", "mask"), ready=PARTS),
 )
 # fmt: on
 
@@ -185,7 +186,7 @@ LESSONS = (
     Lesson(1, "softmax_attention", "Softmax attention", (0,), 60, True),
     Lesson(2, "measuring_cost", "Measuring cost", (1,), 60, True),
     Lesson(3, "kernel_attention", "Kernel attention: linear, Performer, cosFormer", (2,), 60, True),
-    Lesson(4, "sparse_and_low_rank_attention", "Sparse and low-rank attention", (2,)),
+    Lesson(4, "sparse_and_low_rank_attention", "Sparse and low-rank attention", (2,), 60, True),
     Lesson(10, "luna", "Luna: pack, then unpack", (2,), 60, True),
     Lesson(11, "mega", "Mega: moving averages and a gate", (3, 4), 60, True),
     Lesson(12, "couplformer", "Couplformer: rows times columns", (4,)),
