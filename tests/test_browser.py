@@ -1,5 +1,6 @@
 """Lessons as a reader meets them: opened in JupyterLab, run from the top, their sliders moved by keys."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -9,10 +10,11 @@ from browser import CHROMIUM, chromium, jupyterlab
 from refattn.authoring.notebooks import read
 
 ROOT = Path(__file__).parents[1]
+RANGE = re.compile(r"widgets\.slider\(.*=\(", re.DOTALL)  # a list of choices makes a menu, which is no slider
 WITH_SLIDERS = [
     path
     for path in sorted(ROOT.glob("notebooks/*.ipynb"))
-    if any("slider(" in cell.source for cell in read(path).cells if cell.cell_type == "code")
+    if any(RANGE.search(cell.source) for cell in read(path).cells if cell.cell_type == "code")
 ]
 LAB = "window.jupyterapp"
 IDLE = f"[...({LAB}?.shell.widgets('main') ?? [])].some(w => w.sessionContext?.session?.kernel?.status === 'idle')"
