@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from dataclasses import asdict, replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,7 +22,7 @@ from scipy import stats
 from refattn import reproduce
 from refattn.data import vision
 from refattn.json_files import finite
-from refattn.reproduce import cells, costs, frame, results
+from refattn.reproduce import cells, costs, frame, results, sources
 from refattn.reproduce.figure import figure, seeds, times
 from refattn.reproduce.frame import Comparison, Measurement
 from refattn.reproduce.verdict import AGAIN, FAILS, HOLDS, OPEN, Claim, decide, judge, t_interval
@@ -390,12 +392,41 @@ def made_up_images(dataset, root, train, limit):
     return {"inputs": images, "targets": torch.arange(limit) % 10}
 
 
+@contextmanager
+def functions_called():
+    """The files of the functions that are called inside."""
+    ran, before = set(), sys.gettrace()
+    sys.settrace(lambda frame, *_: ran.add(frame.f_code.co_filename))
+    try:
+        yield ran
+    finally:
+        sys.settrace(before)
+
+
+def unforeseen(files, slug):
+    """Files of the package that ran for an experiment and are not among its `sources`."""
+    inside = {Path(name) for name in files if Path(name).is_relative_to(sources.ROOT)}
+    judging = {sources.file_of(f"refattn.reproduce.{name}") for name in sources.JUDGES}
+    known = {*sources.sources(sources.file_of(f"refattn.reproduce.{slug}")), *judging}
+    return {
+        path.relative_to(sources.ROOT).as_posix() for path in inside - known - set(map(sources.file_of, sources.LISTS))
+    }
+
+
+def test_an_experiments_sources_are_its_own_and_those_it_names():
+    found = {path.name for path in sources.sources(sources.file_of("refattn.reproduce.momentum"))}
+    assert {"momentum.py", "heavy_ball.py", "copying.py", "softmax.py", "train.py"} <= found
+    assert not {"mega.py", "luna.py", "recall.py", "frame.py", "__init__.py"} & found
+
+
 @pytest.mark.parametrize("budget", ["quick", "colab"])
 @pytest.mark.parametrize("declared", EXPERIMENTS, ids=lambda e: e.slug)
 def test_a_dry_run_reaches_every_claim_of_its_budget(declared, budget, tmp_path, monkeypatch):
     monkeypatch.setattr(vision, "read", made_up_images)
     monkeypatch.setattr(vision, "unpack_system_files", lambda root: None)
-    result = reproduce.run(declared, budget, out=tmp_path, workers=0, dry=True, progress=False)
+    with functions_called() as ran:
+        result = reproduce.run(declared, budget, out=tmp_path, workers=0, dry=True, progress=False)
+    assert unforeseen(ran, declared.slug) == set(), "the digest of its sources would miss a change in them"
     parts = {part.name for part, _ in declared.parts_of(budget)}
     assert [c["name"] for c in result["claims"]] == [c.name for c in declared.claims if c.task in parts]
     assert all(reproduce.line(claim).startswith(claim["verdict"]) for claim in result["claims"])

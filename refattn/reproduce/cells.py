@@ -2,10 +2,9 @@
 
 A cell depends on its settings alone (each seeds itself), so cells may run in any order, in any number of processes, and
 a run that was killed goes on where it stood. A file counts only if its settings are those asked for, the digest of the
-package's own source among them: numbers made by other code are made again.
+sources it depends on among them: numbers made by other code are made again.
 """
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -21,7 +20,6 @@ from pathlib import Path
 
 import torch
 
-import refattn
 from refattn import train
 from refattn.checkpoint import digest
 from refattn.json_files import write_json
@@ -198,16 +196,3 @@ def start_worker():
         os._exit(1)
 
     threading.Thread(target=follow, daemon=True).start()
-
-
-def code_digest(experiment_file):
-    """A short digest of the sources that numbers depend on: the rooms below this one, the frame and the experiment."""
-    root = Path(refattn.__file__).parent
-    files = [path for room in ("attention", "layers", "models", "data") for path in (root / room).rglob("*.py")]
-    files += [root / name for name in ("train.py", "measure.py", "flop_count.py", "reachability.py")]
-    files += [root / "reproduce" / name for name in ("approximations.py", "cells.py", "costs.py", "estimates.py")]
-    files += [experiment_file] if experiment_file.exists() else []
-    found = hashlib.sha256()
-    for path in sorted(files):
-        found.update(path.read_bytes())
-    return found.hexdigest()[:12]

@@ -22,7 +22,8 @@ import scipy
 import refattn
 from refattn import catalog, measure, processes
 from refattn.json_files import finite, write_json
-from refattn.reproduce.cells import Cell, code_digest, run_cells
+from refattn.reproduce.cells import Cell, run_cells
+from refattn.reproduce.sources import code_digest
 from refattn.reproduce.verdict import AGAIN, Claim, judge, same_as_itself
 
 BUDGETS = {"demo": "cpu", "quick": "cpu", "colab": "auto"}  # and the device of each
