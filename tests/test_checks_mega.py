@@ -39,7 +39,7 @@ def everything_kept(q, k, v, x, rel, c, decay, state):
     ("exercise", "attempt", "stage", "says"),
     [
         (check.convolve, by_a_matrix, "cost", "1,048,576 entries (4 × 512 × 512); 4,096 are enough"),
-        (check.stream, in_place, "property", "one token, twice from one state"),
+        (check.stream, in_place, "property", "from one state with the same token, twice"),
         (check.stream, everything_kept, "cost", "after 7 tokens and"),
     ],
     ids=["a matrix", "state in place", "growing state"],

@@ -5,7 +5,7 @@ import tomllib
 from dataclasses import dataclass
 from pathlib import Path
 
-UNPINNED = ("peers",)  # extras that only a comparison with others needs
+UNPINNED = ("peers", "uea")  # extras that one comparison or one experiment needs
 REQUIREMENT = re.compile(r"([A-Za-z0-9._-]+)>=([0-9.]+)")
 
 

@@ -5,7 +5,9 @@ import torch
 from refattn.checks.compare import equal, golden, rows, seeded, show
 from refattn.checks.frame import ALMOST, Exercise, Probe, Property, Variant
 from refattn.checks.kernel import answers
-from refattn.checks.luna.step import STATE, TWICE, numbers_in, through
+from refattn.checks.steps import differs_from_itself, grows, through
+
+NEEDS = "at d = 4, d_v = 3 it needs 4 · 3 and 4"
 
 
 def zeros():
@@ -25,24 +27,6 @@ def tokens(n, d=4, d_v=3):
 def means(run):
     y = show(run(*zeros()).flatten())
     return f"All features 1, values 2, 4, 9: running means are 2, 3, 5; you return {y}"
-
-
-def fact_twice(run):
-    first, again = run(*tokens(5), TWICE)
-    if not equal([first], [again]):
-        return (
-            f"Every output in a row is right. But going on from one state with the same token, twice, gives "
-            f"{show(first)}, then {show(again)}."
-        )
-
-
-def fact_growth(run):
-    few, many = (numbers_in(run(*tokens(n), STATE)) for n in (8, 64))
-    if many > few:
-        return (
-            f"Every number is right. But your state holds {few} numbers after 8 tokens and {many} after 64; at d = 4, "
-            f"d_v = 3 it needs 4 · 3 and 4."
-        )
 
 
 def fact_authors(run):
@@ -113,7 +97,7 @@ linear_step = Exercise(
     properties=(
         Property(
             "a state can be used twice",
-            fact_twice,
+            differs_from_itself(tokens),
             """The state that was handed in has changed: += writes into the caller's tensor. Whoever tries two
             continuations of one text goes on from the same state twice.
             Try: S = S + …, which makes a new tensor.""",
@@ -123,7 +107,7 @@ linear_step = Exercise(
     costs=(
         Property(
             "the state does not grow",
-            fact_growth,
+            grows(tokens, NEEDS),
             """A list of all tokens so far is softmax attention's cache. Here S and z stand for all of them.
             Try: write both sums for t and for t - 1. What is the difference?""",
             ALMOST,

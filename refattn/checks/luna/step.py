@@ -1,71 +1,11 @@
 """Lesson 10, build: causal Luna one token at a time, with a state."""
 
-import torch
-from torch.utils._pytree import tree_leaves
-
-from refattn.checks.compare import equal, show
 from refattn.checks.frame import ALMOST, Exercise, Probe, Property, Variant
 from refattn.checks.luna import answers
 from refattn.checks.luna.causal import fact_authors, indifferent, means, tokens
+from refattn.checks.steps import differs_from_itself, grows, through
 
-OUTPUTS, STATE, TWICE = "outputs", "state after the last token", "last token but one, twice from one state"
-
-
-def walk(step, inputs):
-    """Outputs of a step function token by token, and the state after them."""
-    outputs, state = [], None
-    for token in zip(*inputs, strict=True):
-        try:
-            pair = step(*token, state)
-            if pair is None or any(part is ... for part in tree_leaves(pair)):
-                return pair, None  # not written yet, as the check will say
-            if not (isinstance(pair, (tuple, list)) and len(pair) == 2):
-                raise TypeError(f"wanted a pair, output and new state; what came back is a {type(pair).__name__}")
-        except Exception as error:
-            error.called_with = (*token, state)  # for the message: a token, not the whole sequence
-            raise
-        y, state = pair
-        outputs.append(torch.as_tensor(y).squeeze())
-    return torch.stack(outputs).reshape(len(outputs), -1), state
-
-
-def through(step):
-    """A step as a function of whole sequences, such as q, k, v and u, and of which of the three things above."""
-
-    def run(*inputs):
-        *inputs, which = inputs if isinstance(inputs[-1], str) else (*inputs, OUTPUTS)
-        if which != TWICE:
-            return walk(step, inputs)[which == STATE]
-        _, state = walk(step, (t[:-2] for t in inputs))
-        *_, last_but_one, last = zip(*inputs, strict=True)
-        first = torch.as_tensor(step(*last_but_one, state)[0]).clone()
-        step(*last, state)  # another continuation of the same beginning
-        return first, step(*last_but_one, state)[0]
-
-    return run
-
-
-def numbers_in(state):
-    return sum(leaf.numel() if torch.is_tensor(leaf) else 1 for leaf in tree_leaves(state))
-
-
-def fact_twice(run):
-    first, again = run(*tokens(5), TWICE)
-    if not equal([first], [again]):
-        return (
-            f"Every output in a row is right. But going on from one state with the same token, twice, gives "
-            f"{show(first)}, then {show(again)}."
-        )
-
-
-def fact_growth(run):
-    few, many = (numbers_in(run(*tokens(n), STATE)) for n in (8, 64))
-    if many > few:
-        return (
-            f"Every number is right. But your state holds {few} numbers after 8 tokens and {many} after 64; at l = 3, "
-            f"d = 4, d_v = 2 it needs 3 · 4 + 3 · 2 and a count."
-        )
-
+NEEDS = "at l = 3, d = 4, d_v = 2 it needs 3 · 4 + 3 · 2 and a count"
 
 causal_step = Exercise(
     "luna.causal_step",
@@ -127,7 +67,7 @@ causal_step = Exercise(
     properties=(
         Property(
             "a state can be used twice",
-            fact_twice,
+            differs_from_itself(tokens),
             """The state that was handed in has changed: += writes into the caller's tensor. Beam search, and anyone
             who tries two continuations of one text, goes on from the same state twice.
             Try: keys = keys + …, which makes a new tensor.""",
@@ -137,7 +77,7 @@ causal_step = Exercise(
     costs=(
         Property(
             "the state does not grow",
-            fact_growth,
+            grows(tokens, NEEDS),
             """A list of all tokens so far is softmax attention's cache. Here one l × d matrix stands for all keys, and
             one for all values.
             Try: write eq. 5 for t and for t - 1. What is the difference?""",

@@ -1,29 +1,11 @@
 """Lesson 11, stretch: Mega-chunk one token at a time."""
 
-from refattn.checks.compare import equal, rows, seeded, show
+from functools import partial
+
+from refattn.checks.compare import rows, seeded, show
 from refattn.checks.frame import ALMOST, Exercise, Probe, Property, Variant
-from refattn.checks.luna.step import numbers_in, walk
 from refattn.checks.mega import answers
-
-OUTPUTS, STATE, TWICE = "outputs", "state", "twice"
-
-
-def through(step):
-    """A step as a function of whole sequences and of what is asked: all outputs, the last state, or one token twice."""
-
-    def run(q, k, v, x, rel, c, decay, which=OUTPUTS):
-        def one(*token_and_state):
-            *token, state = token_and_state
-            return step(*token, rel, c, decay, state)
-
-        if which != TWICE:
-            return walk(one, (q, k, v, x))[which == STATE]
-        _, state = walk(one, (t[:-1] for t in (q, k, v, x)))
-        *_, last = zip(q, k, v, x, strict=True)
-        first = one(*last, state)[0] + 0.0
-        return first, one(*last, state)[0]
-
-    return run
+from refattn.checks.steps import differs_from_itself, grows, through
 
 
 def indifferent():
@@ -59,23 +41,11 @@ def fact_means(run):
     )
 
 
-def fact_twice(run):
-    first, again = run(*tokens(7), TWICE)
-    if not equal([first], [again]):
-        return f"Every output is right. But one token, twice from one state, gives {show(first)}, then {show(again)}."
-
-
-def fact_growth(run):
-    few, many = (numbers_in(run(*tokens(n), STATE)) for n in (7, 63))
-    if many > few:
-        return f"Every number is right. But your state holds {few} numbers after 7 tokens and {many} after 63."
-
-
 stream = Exercise(
     "mega.stream",
     answers.stream,
     returns="a pair: the output [d_v] of one token, and the new state",
-    adapt=through,
+    adapt=partial(through, sequences=4),
     probes=(
         Probe("Chunks of two, zero queries, values 2, 4, 9, 1: means 2, 3 | 9, 5.", indifferent),
         Probe("Only the average: x = 8, 0, 0, 0, and ½ stays: 8, 4 | 2, 1.", fading),
@@ -121,7 +91,7 @@ stream = Exercise(
     properties=(
         Property(
             "a state can be used twice",
-            fact_twice,
+            differs_from_itself(tokens),
             """The state that was handed in has changed. Beam search goes on from one state twice.
             Try: make new tensors; no append, no +=.""",
             ALMOST,
@@ -130,7 +100,7 @@ stream = Exercise(
     costs=(
         Property(
             "the state does not grow",
-            fact_growth,
+            grows(tokens, lengths=(7, 63)),
             """What is no longer read is still kept.
             Try: what does the step after a border need of the chunk before it?""",
             ALMOST,

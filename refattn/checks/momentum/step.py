@@ -1,53 +1,17 @@
 """Lesson 16, build: momentum attention one token at a time."""
 
-import torch
+from functools import partial
 
-from refattn.checks.compare import equal, show
 from refattn.checks.frame import ALMOST, Exercise, Probe, Property, Variant
-from refattn.checks.luna.step import OUTPUTS, STATE, TWICE, numbers_in, walk
 from refattn.checks.momentum import answers
 from refattn.checks.momentum.attention import by_hand, counting, fact_authors, tokens
-
-
-def through(attempt):
-    """A step as a function of whole sequences, and of which comes back: see the step of lesson 10."""
-
-    def run(phi_q, phi_k, v, beta, gamma, which=OUTPUTS):
-        def step(q, k, v, state):
-            return attempt(q, k, v, state, beta, gamma)
-
-        inputs = (phi_q, phi_k, v)
-        if which != TWICE:
-            return walk(step, inputs)[which == STATE]
-        _, state = walk(step, [t[:-2] for t in inputs])
-        *_, last_but_one, last = zip(*inputs, strict=True)
-        first = torch.as_tensor(step(*last_but_one, state)[0]).clone()
-        step(*last, state)  # another continuation of the same beginning
-        return first, step(*last_but_one, state)[0]
-
-    return run
-
-
-def fact_twice(run):
-    first, again = run(*tokens(5), TWICE)
-    if not equal([first], [again]):
-        return (
-            f"Every output in a row is right. But going on from one state with the same token, twice, gives "
-            f"{show(first)}, then {show(again)}."
-        )
-
-
-def fact_growth(run):
-    few, many = (numbers_in(run(*tokens(n), STATE)) for n in (8, 64))
-    if many > few:
-        return f"Every number is right. But your state holds {few} numbers after 8 tokens and {many} after 64."
-
+from refattn.checks.steps import differs_from_itself, grows, through
 
 momentum_step = Exercise(
     "momentum.momentum_step",
     answers.momentum_step,
     returns="a pair: the output [d_v] of one token, and the new state",
-    adapt=through,
+    adapt=partial(through, sequences=3, call=lambda step, token, fixed, state: step(*token, state, *fixed)),
     probes=(
         Probe("All similarities 1, values 4, 8, 16 one after the other, β = ½, γ = 1: 4, 7, 35/3.", counting),
         Probe("Six tokens, d = 4, d_v = 2: what momentum_attention returns.", lambda: tokens(6)),
@@ -94,7 +58,7 @@ momentum_step = Exercise(
     properties=(
         Property(
             "a state can be used twice",
-            fact_twice,
+            differs_from_itself(tokens),
             """The state that was handed in has changed: += and -= write into the caller's tensor, and somebody may go
             on from the same state twice (beam search does).
             Try: S = S - p, which makes a new tensor.""",
@@ -104,7 +68,7 @@ momentum_step = Exercise(
     costs=(
         Property(
             "the state does not grow",
-            fact_growth,
+            grows(tokens),
             """A list of tokens is softmax attention's cache. S, p and z stand for all of them.
             Try: which of the stored things does the next step read?""",
             ALMOST,
