@@ -76,7 +76,7 @@ def test_readme_has_the_generated_blocks():
 
 def test_extras_are_few_and_dev_has_all():
     table = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    assert set(table["optional-dependencies"]) == {"notebooks", "dev", "peers"}
+    assert set(table["optional-dependencies"]) == {"notebooks", "dev", "peers", "uea"}
     assert "refattn[notebooks]" in table["optional-dependencies"]["dev"]
 
 
