@@ -52,7 +52,7 @@ def write_notebook(folder, name, *sources):
         ("reproduce", 2, "required: SLUG"),
         ("reproduce nothing", 1, "slug='nothing': wanted one of "),
         ("reproduce swiftpruner", 1, "SwiftPruner has no experiment yet"),
-        ("reproduce luna --budget huge", 1, "budget='huge': wanted one of demo, quick, colab"),
+        ("reproduce luna --budget huge", 1, "budget='huge': wanted one of demo, quick, colab, study"),
         ("reproduce luna --workers -1", 1, "workers=-1: wanted 0 or more"),
         ("reproduce luna --dry --record", 1, "--record with --dry"),
         ("bench --lengths 64 0", 1, "wanted 1 or more"),

@@ -362,7 +362,7 @@ def test_an_experiment_refuses_claims_about_what_it_lacks(tiny, change, says):
     [
         ("nothing", {}, "slug='nothing': wanted one of luna, "),
         ("swiftpruner", {}, "SwiftPruner has no experiment yet; there is one for luna"),
-        ("luna", {"budget": "large"}, "budget='large': wanted one of demo, quick, colab"),
+        ("luna", {"budget": "large"}, "budget='large': wanted one of demo, quick, colab, study"),
         ("luna", {"workers": -1}, "workers=-1"),
     ],
 )
@@ -419,8 +419,11 @@ def test_an_experiments_sources_are_its_own_and_those_it_names():
     assert not {"mega.py", "luna.py", "recall.py", "frame.py", "__init__.py"} & found
 
 
-@pytest.mark.parametrize("budget", ["quick", "colab"])
-@pytest.mark.parametrize("declared", EXPERIMENTS, ids=lambda e: e.slug)
+LONG = [(e, budget) for e in EXPERIMENTS for budget in ("quick", "colab")]
+LONG += [(e, "study") for e in EXPERIMENTS if any("study" in part.plans for part in e.parts)]
+
+
+@pytest.mark.parametrize(("declared", "budget"), LONG, ids=[f"{e.slug}-{budget}" for e, budget in LONG])
 def test_a_dry_run_reaches_every_claim_of_its_budget(declared, budget, tmp_path, monkeypatch):
     monkeypatch.setattr(vision, "read", made_up_images)
     monkeypatch.setattr(vision, "unpack_system_files", lambda root: None)
@@ -441,7 +444,7 @@ def test_an_experiment_is_declared_as_the_house_wants(declared):
     judged = {claim.task for claim in declared.claims}
     assert any(part.neutral and part.name in judged for part in compared), "a neutral task, and a claim about it"
     for part in compared:
-        least = {"demo": 3, "quick": 8, "colab": 3}
+        least = {"demo": 3, "quick": 8, "colab": 3, "study": 3}
         assert all(plan.seeds >= least[budget] for budget, plan in part.plans.items())
 
 
@@ -503,7 +506,7 @@ class TestRecorded:
         spent = result["seconds"]["clock"]
         if result["environment"]["device"] == "cpu":  # what it takes where nothing else runs
             spent = min(spent, result["seconds"]["processors"] / result["environment"]["workers"])
-        assert spent <= {"demo": 30, "quick": 600, "colab": 900}[budget]
+        assert spent <= {"demo": 30, "quick": 600, "colab": 900, "study": 4500}[budget]
 
     def test_can_be_drawn(self, slug, budget):
         result = reproduce.load(slug, budget)
