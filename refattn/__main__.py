@@ -31,7 +31,7 @@ def make_parser():
 
     reproduce = commands.add_parser("reproduce", help="run an experiment and judge its claims; goes on after a stop")
     reproduce.add_argument("slug", metavar="SLUG", help="of a paper, see `list`")
-    reproduce.add_argument("--budget", default="demo", help="demo (30 s), quick (10 min), colab (15 min, GPU), study (1 h)")
+    reproduce.add_argument("--budget", default="demo", help="demo (30 s), quick (10 min), colab (GPU) or study (1 h)")
     reproduce.add_argument("--out", type=Path, default=Path("runs"), help="folder for cells, result and pictures")
     reproduce.add_argument("--workers", type=int, help="processes (0: train in this one; default: 2, on a GPU 0)")
     reproduce.add_argument("--dry", action="store_true", help="a few steps of everything; the numbers mean nothing")

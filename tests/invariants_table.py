@@ -15,6 +15,7 @@ from torch.nn import functional
 from refattn.attention import (
     bigbird,
     cosformer,
+    evolving_attention,
     linear,
     linformer,
     local,
@@ -153,6 +154,12 @@ def explicit_synthesizer(layer, args, mask):
 
 def explicit_reformer(layer, args, mask):
     return reformer.lsh_attention_explicit(*layer.parts(*args), key_padding_mask=mask, **layer.options())
+
+
+
+def explicit_evolving(layer, args, mask):
+    qkv, options = layer.projections(*args), layer.options(args[0], args[-1], mask)
+    return evolving_attention.evolving_attention_explicit(*qkv, **options)[0]
 
 
 TABLE = {
@@ -321,6 +328,18 @@ TABLE = {
             ("padding_changes_nothing_at_real_positions", "left"): (
                 "keys are known by their places, and padding on the left moves every token to a later place"
             ),
+        },
+    ),
+    "evolving_attention": Row(
+        explicit_evolving,
+        (  # α = 0 needs no previous map, so one layer alone has its convolution
+            {},
+            {"first_in_chain": False, "alpha": 0.0, "beta": 0.6},
+            {"first_in_chain": False, "alpha": 0.0, "beta": 1.0, "kernel_size": (1, 5), "negative_slope": 0.01},
+            {"first_in_chain": False, "alpha": 0.0, "kernel_size": (5, 3), "head_dim": 5},
+        ),
+        {
+            ("permuting_tokens_permutes_outputs", None): "a cell reads its neighbours, which a permutation changes",
         },
     ),
     "reformer": Row(

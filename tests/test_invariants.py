@@ -45,7 +45,7 @@ def make(name, options, form="self", dtype=torch.float64, **more):
         pytest.skip(f"{name} has no {form} form, and the catalogue says so")
     forms = {"is_causal": form == "causal", "cross": form == "cross"}
     torch.manual_seed(0)
-    layer = attention.build(name, WIDTH, HEADS, **options, **forms, **more).to(dtype).eval()
+    layer = attention.build(name, WIDTH, HEADS, **{**options, **forms, **more}).to(dtype).eval()
     with torch.no_grad():  # biases begin at zero, where a mistake with them would hide
         for parameter in layer.parameters():
             parameter += 0.1 * torch.randn(parameter.shape, dtype=dtype)

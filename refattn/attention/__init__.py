@@ -10,6 +10,7 @@ import inspect
 from refattn.attention.base import Attention, Projections
 from refattn.attention.bigbird import BigBird
 from refattn.attention.cosformer import CosFormer
+from refattn.attention.evolving_attention import EvolvingAttention
 from refattn.attention.linear import LinearAttention
 from refattn.attention.linformer import Linformer
 from refattn.attention.local import LocalAttention
@@ -40,6 +41,7 @@ MECHANISMS = {  # catalogue name → module
     "sinkhorn": Sinkhorn,
     "synthesizer": Synthesizer,
     "reformer": Reformer,
+    "evolving_attention": EvolvingAttention,
 }
 
 

@@ -5,8 +5,8 @@ measurements (counts and times), claims about them, and the paper's own numbers.
 same order, steps, optimiser and schedule, and (nearly) as many parameters; seed s of one variant is paired with seed s
 of another. The baseline of each comparison is run twice, see `verdict`.
 
-Budgets: "demo" (at most 30 s: what a lesson runs live), "quick" (at most 10 minutes on two cores: the recorded verdict),
-"colab" (at most 15 minutes on one GPU), and for a grid that is the claim itself "study" (about an hour on two cores).
+Budgets: "demo" (at most 30 s: what a lesson runs live), "quick" (at most 10 minutes on two cores: the recorded
+verdict), "colab" (at most 15 minutes on one GPU), and where a whole grid is the claim, "study" (an hour on two cores).
 """
 
 import importlib
