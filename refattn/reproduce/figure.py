@@ -20,7 +20,7 @@ def figure(result, claims=None):
     wanted = list(known) if claims is None else list(claims)
     if not wanted or set(wanted) - set(known):
         raise ValueError(f"claims={wanted}: wanted some of {', '.join(known) or 'a result that has claims'}")
-    drawn, axes = plot.new_figure(7.2, 0.6 + 0.85 * len(wanted), rows=len(wanted))
+    drawn, axes = plot.new_figure(7.2, 0.6 + 0.95 * len(wanted), rows=len(wanted))
     for ax, name in zip(axes if len(wanted) > 1 else [axes], wanted, strict=True):
         strip(ax, known[name])
     once = {}
@@ -59,7 +59,7 @@ def strip(ax, claim):
         ax.axvline(factor * place, color=plot.RED, linestyle="--", label=text)
     ax.set(ylim=(-0.8, 0.8), yticks=[])
     ax.set_title(f"{claim['name']}: {claim['verdict']}", loc="left", fontsize=9, fontweight="bold")
-    ax.set_title(about, loc="right", fontsize=8)
+    ax.set_xlabel(about, loc="right", fontsize=8, labelpad=1)
     ax.spines["left"].set_visible(False)
     ax.margins(x=0.08)
     ax.xaxis.set_major_locator(MaxNLocator(7))
