@@ -15,6 +15,8 @@ from torch.nn import functional
 from refattn.attention import (
     bigbird,
     cosformer,
+    couplformer,
+    eit,
     evolving_attention,
     linear,
     linformer,
@@ -25,12 +27,15 @@ from refattn.attention import (
     momentum,
     performer,
     reformer,
+    rpe_fft,
     sinkhorn,
     softmax,
     sparse_transformer,
     synthesizer,
+    vicinity,
 )
 from refattn.attention.adaptive_momentum import adaptive_momentum_explicit
+from refattn.attention.grid import grid_of
 from refattn.layers import ema
 
 
@@ -113,6 +118,28 @@ def explicit_momentum(layer, args, mask):
     return twin(q, k, v, key_padding_mask=mask, **layer.options())
 
 
+def explicit_eit(layer, args, mask):
+    q, k, v = layer.projections(*args)
+    options = layer.options() | {"is_causal": layer.is_causal, "key_padding_mask": mask}
+    return eit.eit_attention_explicit(q, k, v, **options)
+
+
+def explicit_rpe_fft(layer, args, mask):
+    (x,) = args
+    options = {"key_padding_mask": mask, **layer.options()}
+    return rpe_fft.nprf_attention_explicit(*layer.projections(x), layer.Omega, layer.offsets(x.shape[1]), **options)
+
+
+def explicit_vicinity(layer, args, mask):
+    qkv, options = layer.heads(*args, mask)
+    return vicinity.vicinity_attention_explicit(*qkv, **options)
+
+
+def finish_vicinity(layer, args, mask, heads):
+    nothing = torch.zeros(len(args[0]), layer.num_heads, 1, layer.head_dim, dtype=torch.float64)
+    return layer.finish(args[0], nothing if heads is None else heads, mask)
+
+
 def explicit_linformer(layer, args, mask):
     q, k, v = layer.projections(*args)
     return linformer.linformer_attention_explicit(q, k, v, *layer.length_projection.matrices(), key_padding_mask=mask)
@@ -160,6 +187,12 @@ def explicit_reformer(layer, args, mask):
 def explicit_evolving(layer, args, mask):
     qkv, options = layer.projections(*args), layer.options(args[0], args[-1], mask)
     return evolving_attention.evolving_attention_explicit(*qkv, **options)[0]
+
+
+def explicit_couplformer(layer, args, mask):
+    q, k, v = layer.projections(*args)
+    grid = grid_of(q.shape[2], layer.grid)
+    return couplformer.coupled_attention_explicit(q, k, v, grid, key_padding_mask=mask, **layer.options())
 
 
 TABLE = {
@@ -215,6 +248,46 @@ TABLE = {
         },
         finish_mega,
     ),
+    "eit": Row(
+        explicit_eit,
+        (
+            {},
+            {"isi_kernel": 1, "csi_kernel": 5, "isi_ratio": 1, "csi_ratio": 3, "head_dim": 5},
+            {"variant": "efficient", "isi_kernel": 3, "qkv_bias": False},
+            {"variant": "efficient", "channels": 2, "csi_kernel": 3},
+        ),
+        {("permuting_tokens_permutes_outputs", None): "kernels reach along the keys, which a permutation changes"},
+    ),
+    "rpe_fft": Row(
+        explicit_rpe_fft,
+        (
+            {"num_features": 7},
+            {"num_features": 5, "grid": (60, 6), "bias_range": None},  # six tokens of padding fill a whole row
+            {"num_features": 6, "normalise": False, "head_dim": 5, "bias": False},
+            {"kernel": "exact"},
+        ),
+        {("permuting_tokens_permutes_outputs", None): "weights depend on offsets between positions, by design"},
+    ),
+    "couplformer": Row(
+        explicit_couplformer,
+        (  # without a grid N = 33 is 3 × 11, and 333 is 9 × 37
+            {},
+            {"merge": "pooling", "head_dim": 5},
+            {"scale_over": "contraction", "scale_exponent": -0.5, "qkv_bias": False},
+        ),
+        {
+            ("permuting_tokens_permutes_outputs", None): (
+                "a token is known by its row and column, and a permutation breaks them; whole rows: test_couplformer.py"
+            ),
+            **dict.fromkeys(
+                [
+                    ("padding_changes_nothing_at_real_positions", None),
+                    ("padding_changes_nothing_through_two_layers", None),
+                ],
+                "padding must be whole rows or columns of a grid: six more tokens make another; see test_couplformer.py",
+            ),
+        },
+    ),
     "momentum": Row(
         explicit_momentum,
         (  # an adaptive β is a loop over tokens, slow to compile: it meets these properties in test_momentum.py
@@ -226,6 +299,31 @@ TABLE = {
             ("rows_sum_to_one", None): "the normaliser has no momentum: rows sum to between γ and γ / (1 − β)",
             ("permuting_tokens_permutes_outputs", None): "a key's weight grows with the number of keys after it",
         },
+    ),
+    "vicinity": Row(
+        explicit_vicinity,
+        (
+            {},
+            {"reweighting": "product", "feature_reduction": 1, "gate_reduction": None},
+            {"reweighting": "none", "head_dim": 5, "gate_reduction": 2, "qkv_bias": False},
+        ),
+        {
+            ("rows_sum_to_one", None): "less ε's share, and a query without a positive entry gets a zero row",
+            ("permuting_tokens_permutes_outputs", None): (
+                "weights depend on places in the grid, by design; without re-weighting: test_vicinity.py"
+            ),
+            **dict.fromkeys(
+                [
+                    ("padding_changes_nothing_at_real_positions", None),
+                    ("padding_changes_nothing_through_two_layers", None),
+                ],
+                "six more tokens make another grid; tokens ignored within one: test_vicinity.py",
+            ),
+            ("lower_precision_agrees_with_float64", "bfloat16"): (
+                "a query with entries beside zero loses their signs to rounded inputs; on equal ones: test_vicinity.py"
+            ),
+        },
+        finish_vicinity,
     ),
     "linformer": Row(
         explicit_linformer,

@@ -1,6 +1,5 @@
-"""Lessons as a reader meets them: opened in JupyterLab, run from the top, their sliders moved by keys."""
+"""Lessons as a reader meets them: opened in JupyterLab, run from the top, sliders moved by keys, menus changed."""
 
-import re
 import shutil
 from pathlib import Path
 
@@ -10,21 +9,21 @@ from browser import CHROMIUM, chromium, jupyterlab
 from refattn.authoring.notebooks import read
 
 ROOT = Path(__file__).parents[1]
-RANGE = re.compile(r"widgets\.slider\(.*=\(", re.DOTALL)  # a list of choices makes a menu, which is no slider
-WITH_SLIDERS = [
+WITH_CONTROLS = [
     path
     for path in sorted(ROOT.glob("notebooks/*.ipynb"))
-    if any(RANGE.search(cell.source) for cell in read(path).cells if cell.cell_type == "code")
+    if any("widgets.slider(" in cell.source for cell in read(path).cells if cell.cell_type == "code")
 ]
 LAB = "window.jupyterapp"
 IDLE = f"[...({LAB}?.shell.widgets('main') ?? [])].some(w => w.sessionContext?.session?.kernel?.status === 'idle')"
-CONTROLS = "[...document.querySelectorAll('.jp-OutputArea .noUi-handle')]"
+CONTROLS = "[...document.querySelectorAll('.jp-OutputArea .noUi-handle, .jp-OutputArea .widget-dropdown select')]"
+CHANGE = "new Event('change', {bubbles: true})"
 PICTURES = "[...document.querySelectorAll('.jp-OutputArea .widget-image')].map(image => image.src)"
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium or Chrome is installed")
-@pytest.mark.parametrize("path", WITH_SLIDERS, ids=[path.stem for path in WITH_SLIDERS])
-def test_every_slider_of_a_lesson_redraws_its_picture(path, tmp_path):
+@pytest.mark.parametrize("path", WITH_CONTROLS, ids=[path.stem for path in WITH_CONTROLS])
+def test_every_slider_and_menu_of_a_lesson_redraws_its_picture(path, tmp_path):
     folder = tmp_path / "lessons"
     folder.mkdir()
     shutil.copy(path, folder)
@@ -36,9 +35,12 @@ def test_every_slider_of_a_lesson_redraws_its_picture(path, tmp_path):
         count = page.until(f"{CONTROLS}.length")
         page.until(IDLE)
         for number in range(count):
-            before = page.until(PICTURES)
-            page.evaluate(f"(handle => {{handle.scrollIntoView(); handle.focus()}})({CONTROLS}[{number}])")
-            at_its_end = page.evaluate(f"(h => h.ariaValueNow === h.ariaValueMax)({CONTROLS}[{number}])")
-            page.press("ArrowLeft" if at_its_end else "ArrowRight")
+            before, control = page.until(PICTURES), f"{CONTROLS}[{number}]"
+            page.evaluate(f"(c => {{c.scrollIntoView(); c.focus()}})({control})")
+            if page.evaluate(f"{control}.tagName") == "SELECT":
+                page.evaluate(f"(menu => {{menu.selectedIndex = 1; menu.dispatchEvent({CHANGE})}})({control})")
+            else:
+                at_its_end = page.evaluate(f"(h => h.ariaValueNow === h.ariaValueMax)({control})")
+                page.press("ArrowLeft" if at_its_end else "ArrowRight")
             page.until(f"String({PICTURES}) !== {','.join(before)!r}", 20)
-            page.screenshot(tmp_path / f"slider-{number}.png")
+            page.screenshot(tmp_path / f"control-{number}.png")

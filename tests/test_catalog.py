@@ -33,7 +33,8 @@ def test_a_record_is_well_formed(record):
 def test_ready_parts_are_those_that_stand(record):
     entry = catalog.lesson(record.lesson)
     stands = {
-        "code": record.slug in attention.names(),
+        "code": record.slug in attention.names()
+        or (record.kind == "architecture" and (ROOT / "refattn" / "models" / f"{record.slug}.py").exists()),
         "lesson": (ROOT / "notebooks" / f"{entry.file}.ipynb").exists(),
         "exercises": (ROOT / "exercises" / f"{entry.file}.ipynb").exists(),
         "experiment": (ROOT / "refattn" / "reproduce" / f"{record.slug}.py").exists(),

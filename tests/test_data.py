@@ -18,6 +18,8 @@ from refattn.data.text import TEST_SHARE
 
 SMALL = {
     "recall": {},
+    "pointers": {},
+    "associative_recall": {},
     "colour": {},
     "colour, all asked": {"asked": "all"},
     "copying": {"max_len": 24},
@@ -58,7 +60,7 @@ def test_a_batch_is_what_the_task_says(task):
             assert (columns.flatten(0, 1).amax(0) < sizes).all()
 
 
-@pytest.mark.parametrize("name", ["recall", "colour", "copying", "markers", "listops", "digits"])
+@pytest.mark.parametrize("name", ["recall", "pointers", "colour", "copying", "markers", "listops", "digits"])
 def test_another_seed_gives_other_batches(name):
     one, two = (data.build(name, seed=seed, **SMALL[name]).batch(0)["inputs"] for seed in (0, 1))
     assert not torch.equal(one, two)

@@ -10,6 +10,8 @@ import inspect
 from refattn.attention.base import Attention, Projections
 from refattn.attention.bigbird import BigBird
 from refattn.attention.cosformer import CosFormer
+from refattn.attention.couplformer import Couplformer
+from refattn.attention.eit import EIT
 from refattn.attention.evolving_attention import EvolvingAttention
 from refattn.attention.linear import LinearAttention
 from refattn.attention.linformer import Linformer
@@ -20,10 +22,12 @@ from refattn.attention.mega import Mega
 from refattn.attention.momentum import MomentumAttention
 from refattn.attention.performer import Performer
 from refattn.attention.reformer import Reformer
+from refattn.attention.rpe_fft import NPRFAttention
 from refattn.attention.sinkhorn import Sinkhorn
 from refattn.attention.softmax import SoftmaxAttention
 from refattn.attention.sparse_transformer import SparseTransformer
 from refattn.attention.synthesizer import Synthesizer
+from refattn.attention.vicinity import Vicinity
 
 MECHANISMS = {  # catalogue name → module
     "softmax": SoftmaxAttention,
@@ -32,7 +36,11 @@ MECHANISMS = {  # catalogue name → module
     "cosformer": CosFormer,
     "luna": Luna,
     "mega": Mega,
+    "couplformer": Couplformer,
+    "eit": EIT,
+    "rpe_fft": NPRFAttention,
     "momentum": MomentumAttention,
+    "vicinity": Vicinity,
     "linformer": Linformer,
     "local": LocalAttention,
     "longformer": Longformer,

@@ -218,24 +218,6 @@ def check_heads(q, k, v, is_causal=False):
         raise ValueError(f"is_causal=True with N={q.shape[2]} queries and M={k.shape[2]} keys: wanted N = M")
 
 
-def grid_of(tokens, grid=None):
-    """Rows and columns of an image whose tokens stand row by row: `grid`, or a square if it is None.
-
-    grid="nearest": the most nearly square factorisation of N, rows ≤ columns; a prime is one row.
-    Raises: ValueError if N is no square, or not what the grid holds.
-    """
-    if grid is None:
-        grid = (math.isqrt(tokens),) * 2
-        if grid[0] ** 2 != tokens:
-            raise ValueError(f"grid=None with N={tokens} tokens: wanted a square number, or grid=(rows, columns)")
-    elif grid == "nearest":
-        rows = max(r for r in range(1, math.isqrt(tokens) + 1) if tokens % r == 0)
-        grid = (rows, tokens // rows)
-    if len(grid) != 2 or grid[0] * grid[1] != tokens:
-        raise ValueError(f"grid={tuple(grid)} with N={tokens} tokens: wanted rows and columns whose product is N")
-    return tuple(grid)
-
-
 def visible(queries, keys, *, is_causal=False, key_padding_mask=None, device=None):
     """Which pairs may talk: bool, broadcastable to `[B, H, N, M]`, True = visible; None when all are."""
     seen = None

@@ -17,7 +17,13 @@ LESSONS = {
     4: "sparse",
     10: "luna",
     11: "mega",
+    12: "couplformer",
+    14: "eit",
+    15: "rpe_fft",
     16: "momentum",
+    17: "vicinity",
+    21: "sret",
+    22: "edgeformer",
 }  # number of the lesson → folder of its checks
 
 __all__ = ["LESSONS", "forget", "passed", "report", "summary"]

@@ -69,7 +69,8 @@ def golden(file="golden"):
     "golden": from the cases linear--causal and luna--causal_tied; for Luna, inputs are already projected and scaled.
     "golden_sparse": from sparse_transformer--strided_merged and --fixed_merged, local--previous_block_causal (a head)
     and reformer--two_rounds_no_duplicates. "golden_kernel": from performer--softmax and cosformer--cross, whose inputs
-    are already projected. Read anew each time: an attempt may write into its arguments.
+    are already projected. "golden_vicinity": from vicinity--vicinity_attention, by heads, and its weights.
+    Read anew each time: an attempt may write into its arguments.
     """
     with np.load(Path(__file__).with_name(f"{file}.npz"), allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays}

@@ -63,7 +63,9 @@ def estimate(claim):
     if claim["rule"] == "counted":
         found, expected = claim["found"], claim["expected"]
         equal = sum(a == b for a, b in zip(found, expected, strict=True))
-        return f"{claim['metric'].replace('_', ' ')} equal the formula's at {equal} of {len(found)} lengths"
+        by_length = claim["baseline"].endswith("formula")
+        of, sizes = ("the formula's", "lengths") if by_length else (claim["baseline"], "sizes")
+        return f"{claim['metric'].replace('_', ' ')} equal {of} at {equal} of {len(found)} {sizes}"
     low, high = (float("nan") if end is None else end for end in claim["interval"])
     if claim["rule"] == "scaling":
         return f"exponent {claim['exponent']:.2f} [{low:.2f}, {high:.2f}], wanted < {claim['bound']:g}"

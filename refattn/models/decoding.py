@@ -1,0 +1,122 @@
+"""Writing a sequence token by token: the likeliest token, draws, or several hypotheses at once (beam search).
+
+A model takes part by one function and one state, made from whatever it has read:
+
+    step(token [B], state) → (logits [B, V], state)        logits for the token after this one
+
+A state is made of tensors whose first axis is the batch (in dicts, lists and tuples, in any depth), so that rows can be
+chosen anew: `select`. A cache of keys and values is such a state, a recurrence's sums are, and where a model has
+neither, the tokens so far: `rereading`.
+"""
+
+import torch
+from torch.utils._pytree import tree_map
+
+from refattn.models.transformer import choose
+
+
+def select(state, rows):
+    """The state of these rows of the batch, [R] indices, in this order; a row may be taken more than once."""
+    return tree_map(lambda part: part[rows] if torch.is_tensor(part) else part, state)
+
+
+def rereading(read, context, like):
+    """(step, first state) for a model without a step form: the whole prefix is read again for every token.
+
+    Args: read: (ids [B, t], context) → logits [B, t, V].  context: a state that stays (the encoded source, say).
+        like: a tensor with B rows, on the device of the ids.
+    """
+
+    def step(token, state):
+        tokens = torch.cat([state["tokens"], token[:, None]], 1)
+        return read(tokens, state["context"])[:, -1], state | {"tokens": tokens}
+
+    empty = torch.zeros(len(like), 0, dtype=torch.int64, device=like.device)
+    return step, {"tokens": empty, "context": context}
+
+
+def read_prompt(step, state, tokens):
+    """Logits [B, V] after the last of tokens [B, N], and the state. Raises: ValueError for an empty prompt."""
+    if tokens.dim() != 2 or tokens.shape[1] == 0:
+        raise ValueError(f"tokens have shape {tuple(tokens.shape)}: wanted [B, N] with at least one token")
+    for token in tokens.unbind(1):
+        logits, state = step(token, state)
+    return logits, state
+
+
+@torch.no_grad()
+def generate(step, state, tokens, length, *, end=None, temperature=0.0, generator=None):
+    """Continue tokens [B, N] by at most `length` tokens: greedily, or by draws at a temperature above 0.
+
+    Args: end: id that ends a sequence; what follows it is `end` again, and nothing is written once all have ended.
+    Returns: ids [B, N + length], or fewer.
+    Raises: ValueError for an empty prompt, a negative length or temperature.
+    """
+    if temperature < 0 or length < 0:
+        raise ValueError(f"length={length}, temperature={temperature}: wanted 0 or more")
+    ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
+    read = tokens
+    for _ in range(length):
+        logits, state = read_prompt(step, state, read)
+        read = choose(logits, temperature, generator)  # [B, 1]
+        if end is not None:
+            read = torch.where(ended[:, None], end, read)
+            ended = ended | (read[:, 0] == end)
+        tokens = torch.cat([tokens, read], 1)
+        if end is not None and bool(ended.all()):
+            break
+    return tokens
+
+
+@torch.no_grad()
+def beam_search(step, state, tokens, length, *, beams=5, end=None, length_penalty=0.0):
+    """Continue tokens [B, N] by the best of the sequences that a beam of `beams` hypotheses finds.
+
+    score = Σ log p(token)  /  (number of tokens written)^length_penalty        the token `end` among them
+
+    A hypothesis that has ended stays in the beam with its score, and leaves it only for better ones. With one beam this
+    is `generate`; with as many beams as there are sequences it finds the best of all.
+
+    Returns: ids [B, N + length] or fewer (after `end`: `end` again), and scores [B].
+    Raises: ValueError for an empty prompt, or numbers that are too small.
+    """
+    if beams < 1 or length < 1 or length_penalty < 0:
+        wanted = "1 or more, 1 or more, 0 or more"
+        raise ValueError(f"beams={beams}, length={length}, length_penalty={length_penalty}: wanted {wanted}")
+    batch, prompt = tokens.shape[0], tokens.shape[1]
+    logits, state = read_prompt(step, state, tokens)
+    first_row = torch.arange(batch, device=tokens.device)[:, None] * beams  # [B, 1]: where a sequence's beams begin
+    rows = torch.arange(batch, device=tokens.device).repeat_interleave(beams)  # a beam each, all alike so far
+    tokens, state, logits = tokens[rows], select(state, rows), logits[rows]
+    total = logits.new_full((batch, beams), -torch.inf)  # Σ log p
+    total[:, 0] = 0.0  # of equal beams one may grow, or all hypotheses would be the same
+    ended = torch.zeros_like(total, dtype=torch.bool)
+    written = torch.zeros_like(total)  # tokens after the prompt, the end included
+    for place in range(length):
+        steps = logits.log_softmax(-1).unflatten(0, (batch, beams))  # [B, K, V]
+        if end is not None:  # an ended hypothesis goes on as itself: by `end`, at no cost
+            frozen = torch.full_like(steps[:1, :1], -torch.inf)
+            frozen[..., end] = 0.0
+            steps = torch.where(ended[..., None], frozen, steps)
+        candidates = total[..., None] + steps
+        lengths = written + ~ended
+        score = candidates / lengths[..., None] ** length_penalty
+        best = score.flatten(1).topk(beams, dim=1).indices  # [B, K]
+        parent, token = best // steps.shape[-1], best % steps.shape[-1]
+        total = candidates.flatten(1).gather(1, best)
+        written, ended = lengths.gather(1, parent), ended.gather(1, parent)
+        rows = (first_row + parent).flatten()
+        tokens = torch.cat([tokens[rows], token.reshape(-1, 1)], 1)
+        if end is not None:
+            ended = ended | (token == end)
+            if bool(ended.all()):
+                break
+        if place < length - 1:
+            logits, state = step(tokens[:, -1], select(state, rows))
+    score = total / written**length_penalty
+    winner = score.argmax(1)  # [B]
+    tokens = tokens.unflatten(0, (batch, beams))[torch.arange(batch, device=tokens.device), winner]
+    if end is not None:  # a batch goes on until all hypotheses have ended; the winners may have long before
+        beyond = (tokens[:, prompt:] != end).sum(1).max().item() + prompt + 1
+        tokens = tokens[:, :beyond]
+    return tokens, score.amax(1)
