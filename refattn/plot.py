@@ -226,7 +226,7 @@ def bars(counts, *, xlabel, log=False):
     ax.set(xlabel=xlabel, xscale="log" if log else "linear")
     if not log:
         ax.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.0f}"))
-        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.xaxis.set_major_locator(MaxNLocator(3))
     ax.set_xlim(1 if log else 0, max(counts.values()) ** 1.25 if log else max(counts.values()) * 1.25)
     ax.invert_yaxis()
     return figure

@@ -1,5 +1,7 @@
 """The packages people use today for the same work, called as their documentation says; `make peers` installs them.
 
+Beside them, as peers that are always there, mechanisms in their own explicit form (`twins.py`).
+
 Ours and theirs are timed in turn, in one process, at equal width, heads, features, window, rounds and slots. Where a
 peer computes something slightly different, its entry says what.
 """
@@ -13,7 +15,7 @@ import torch
 from torch import nn
 
 from refattn import measure
-from refattn.bench import report
+from refattn.bench import report, twins
 from refattn.bench.run import build, call, kept_bytes
 
 
@@ -22,6 +24,8 @@ class Peer:
     """One rival. build: (dim, heads, N, causal) → a module on [B, N, dim]; options: N → those of our mechanism.
 
     package: the module to import, "torch" for torch's own.  causal: forms that it has.  difference: what is not alike.
+    form: what it is called, of an explicit form.  longest: most tokens to try.  ours: builds our side, where a layer
+    alone is not enough: (mechanism, dim, heads, N, causal, **options) → module.
     """
 
     mechanism: str
@@ -30,6 +34,9 @@ class Peer:
     options: Callable = lambda n: {}  # noqa: E731
     causal: tuple = (False, True)
     difference: str = ""
+    form: str = ""
+    longest: int | None = None
+    ours: Callable | None = None
 
     @property
     def installed(self):
@@ -37,8 +44,8 @@ class Peer:
 
     @property
     def label(self):
-        """Name and version, such as "linformer 0.2.3"."""
-        return f"{self.package.replace('_', '-')} {version(self.package).split('+')[0]}"
+        """Name and version, such as "linformer 0.2.3", or which form."""
+        return self.form or f"{self.package.replace('_', '-')} {version(self.package).split('+')[0]}"
 
 
 class TorchMultihead(nn.MultiheadAttention):
@@ -130,6 +137,26 @@ PEERS = (
         difference="takes sorted values from the keys; its causal form picks blocks without Sinkhorn iterations",
     ),
 )
+PEERS += tuple(
+    Peer(mechanism, "refattn", twins.plainly(mechanism, twin), causal=causal, form=form, longest=longest)
+    for mechanism, twin, causal, form, longest in (
+        ("momentum", twins.plain_momentum, (False, True), "its N × N form", None),
+        ("rpe_fft", twins.plain_rpe_fft, (False, True), "its N × N form", None),
+        ("vicinity", twins.plain_vicinity, (False,), "its N × N form", None),
+        ("couplformer", twins.plain_couplformer, (False,), "its equations, plainly", None),
+        ("eit", twins.plain_eit, (False, True), "its equations, plainly", twins.LONGEST),
+    )
+)
+PEERS += (
+    Peer(
+        "evolving_attention",
+        "refattn",
+        twins.plain_second,
+        form="its equations, plainly",
+        longest=twins.LONGEST,
+        ours=twins.second,
+    ),
+)
 
 
 def against_peers(
@@ -147,9 +174,12 @@ def against_peers(
     rows = []
     for peer in (peer for peer in PEERS if peer.mechanism in mechanisms and peer.installed):
         for causal in peer.causal:
-            for n in lengths:
+            for n in (n for n in lengths if n <= (peer.longest or n)):
                 torch.manual_seed(0)
-                ours = build(peer.mechanism, dim, heads, n, is_causal=causal, **peer.options(n))
+                if peer.ours is None:
+                    ours = build(peer.mechanism, dim, heads, n, is_causal=causal, **peer.options(n))
+                else:
+                    ours = peer.ours(peer.mechanism, dim, heads, n, causal, **peer.options(n)).eval()
                 layers = {"ours": ours.to(device), "theirs": peer.build(dim, heads, n, causal).to(device).eval()}
                 for direction in ("forward", "forward+backward"):
                     row = {"mechanism": peer.mechanism, "peer": peer.label, "n": n, "causal": causal}

@@ -70,7 +70,7 @@ def exponent_text(exponent):
 
 
 PEER_HEADER = (
-    f"{'N':>6}  {'form':<7} {'direction':<17} {'mechanism':<11} {'ms: median (min–max)':>25}  {'peer':<28}"
+    f"{'N':>6}  {'form':<7} {'direction':<17} {'mechanism':<18} {'ms: median (min–max)':>25}  {'peer':<28}"
     f" {'ms: median (min–max)':>25}  × peer (min–max)    × kept  × peak"
 )
 
@@ -83,7 +83,7 @@ def peer_line(row):
         for key in ("seconds", "peer_seconds")
     ]
     ratio = "{:.2f} ({:.2f}–{:.2f})".format(*row["times_peer"])
-    start = f"{row['n']:>6}  {form:<7} {row['direction']:<17} {row['mechanism']:<11} {times[0]:>25}  "
+    start = f"{row['n']:>6}  {form:<7} {row['direction']:<17} {row['mechanism']:<18} {times[0]:>25}  "
     return f"{start}{row['peer']:<28} {times[1]:>25}  {ratio:<18} {memory(row, 'saved'):>6}  {memory(row, 'peak'):>6}"
 
 
