@@ -23,6 +23,8 @@ SMALL = {
     "colour": {},
     "colour, all asked": {"asked": "all"},
     "copying": {"max_len": 24},
+    "ngrams": {},
+    "ngrams, first round tested": {"asked": "all", "tested": "first"},
     "markers": {},
     "markers, beyond a border": {"beyond": 16},
     "listops": {"num_train": 200, "num_test": 50},
@@ -60,7 +62,7 @@ def test_a_batch_is_what_the_task_says(task):
             assert (columns.flatten(0, 1).amax(0) < sizes).all()
 
 
-@pytest.mark.parametrize("name", ["recall", "pointers", "colour", "copying", "markers", "listops", "digits"])
+@pytest.mark.parametrize("name", ["recall", "pointers", "colour", "copying", "ngrams", "markers", "listops", "digits"])
 def test_another_seed_gives_other_batches(name):
     one, two = (data.build(name, seed=seed, **SMALL[name]).batch(0)["inputs"] for seed in (0, 1))
     assert not torch.equal(one, two)
@@ -117,6 +119,15 @@ def test_copying_scores_the_separator_and_the_copy():
         scored = [place for place, target in enumerate(targets) if target != data.IGNORED]
         assert scored == list(range(n - 1, 2 * n)) and [targets[p] for p in scored] == [0, *tokens[:n]]
     assert lengths == set(range(6, 11))
+
+
+def test_ngrams_repeat_their_segment_and_ask_where_it_can_or_cannot_be_known():
+    both = [data.ngrams(asked="all", tested=tested).test for tested in ("repeats", "first")]
+    for tokens, known, unknown in zip(both[0]["inputs"].tolist(), *(b["targets"].tolist() for b in both), strict=True):
+        period = unknown.index(data.IGNORED) + 1  # the first target of the second round
+        assert 6 <= period <= 14 and all(tokens[i] == tokens[i - period] for i in range(period, 32))
+        assert unknown[: period - 1] == tokens[1:period] and known[:period] == [data.IGNORED] * period
+        assert known[period:31] == tokens[period + 1 :]
 
 
 def by_python(expression):
@@ -246,6 +257,9 @@ WRONG = {
     "asked nobody": (lambda: data.colour(asked="nobody"), "asked='nobody'.*last, all"),
     "no colour": (lambda: data.colour(num_colours=0), "num_colours=0"),
     "too short to copy": (lambda: data.copying(max_len=7), "max_len=7"),
+    "segment beyond the sequence": (lambda: data.ngrams(length=14), "most=14, length=14"),
+    "asked nobody of n-grams": (lambda: data.ngrams(tested="none"), "tested='none'.*repeats, first, all"),
+    "unknown series": (lambda: data.uea(dataset="Heartbeat"), "'Heartbeat'.*JapaneseVowels"),
     "one argument": (lambda: data.listops(max_args=1), "max_args=1"),
     "more expressions than there are": (
         lambda: data.listops(max_depth=2, max_args=2, min_len=3, max_len=5, num_train=5000),

@@ -1,5 +1,6 @@
 """Experiments: verdicts on made-up numbers, runs that survive a kill, and recorded results that are what they claim."""
 
+import importlib
 import importlib.util
 import json
 import math
@@ -386,10 +387,21 @@ EXPERIMENTS = [reproduce.experiment(slug) for slug in reproduce.names()]
 RECORDED = [(slug, budget) for slug in reproduce.names() for budget in reproduce.recorded(slug)]
 
 
+SERIES = importlib.import_module("refattn.data.uea")  # the package's own name for it is the task
+
+
 def made_up_images(dataset, root, train, limit):
     generator = torch.Generator().manual_seed(int(train))
     images = torch.rand(limit, 1, 28, 28, generator=generator)
     return {"inputs": images, "targets": torch.arange(limit) % 10}
+
+
+def made_up_series(dataset, part):
+    """As `refattn.data.uea.read`: five series of each class, of the archive's sizes."""
+    classes, features, longest = {"JapaneseVowels": (9, 12, 29), "BasicMotions": (4, 6, 100)}[dataset]
+    generator = torch.Generator().manual_seed(len(part))
+    labels = [str(label) for label in range(classes) for _ in range(5)]
+    return [torch.randn(longest, features, generator=generator) for _ in labels], labels
 
 
 @contextmanager
@@ -427,6 +439,7 @@ LONG += [(e, "study") for e in EXPERIMENTS if any("study" in part.plans for part
 def test_a_dry_run_reaches_every_claim_of_its_budget(declared, budget, tmp_path, monkeypatch):
     monkeypatch.setattr(vision, "read", made_up_images)
     monkeypatch.setattr(vision, "unpack_system_files", lambda root: None)
+    monkeypatch.setattr(SERIES, "read", made_up_series)
     with functions_called() as ran:
         result = reproduce.run(declared, budget, out=tmp_path, workers=0, dry=True, progress=False)
     assert unforeseen(ran, declared.slug) == set(), "the digest of its sources would miss a change in them"
@@ -452,6 +465,7 @@ def test_an_experiment_is_declared_as_the_house_wants(declared):
 def test_a_claims_models_have_nearly_as_many_parameters(declared, monkeypatch):
     monkeypatch.setattr(vision, "read", made_up_images)
     monkeypatch.setattr(vision, "unpack_system_files", lambda root: None)
+    monkeypatch.setattr(SERIES, "read", made_up_series)
     parts = {part.name: part for part in declared.parts if isinstance(part, Comparison)}
     for claim in (claim for claim in declared.claims if claim.task in parts):
         part = parts[claim.task]

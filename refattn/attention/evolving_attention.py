@@ -1,7 +1,7 @@
-"""Evolving Attention: logit maps live on from layer to layer, mixed with the previous map and convolved before softmax.
+"""Evolving Attention: logit maps live on from layer to layer, mixed with the previous one and convolved before softmax.
 
-Paper: Wang et al., "Convolution-enhanced Evolving Attention Networks", TPAMI 2023 (arXiv 2212.08330); first as "Evolving
-Attention with Residual Convolutions", ICML 2021 (arXiv 2102.12895).
+Paper: Wang et al., "Convolution-enhanced Evolving Attention Networks", TPAMI 2023 (arXiv 2212.08330); before that
+"Evolving Attention with Residual Convolutions", ICML 2021 (arXiv 2102.12895).
 
     A_cur = Q Kᵀ / √d                               what this layer alone would attend by                     (1)
     A_in  = α A_prev + (1 − α) A_cur                α weighs the past                                         (2)
@@ -9,7 +9,7 @@ Attention with Residual Convolutions", ICML 2021 (arXiv 2102.12895).
     Y     = softmax(A) V                            and A, still logits, is the next layer's A_prev           (4)
 
 The first layer has no past: A = A_cur. α = β = 0 is softmax attention, β = 0 a residual connection between maps, a
-1 × 1 kernel mixes heads. Where a kernel lies over its cell decides what the cell may know (`layers/map_convolution.py`):
+1 × 1 kernel mixes heads. Where a kernel lies over its cell decides what the cell may know (`layers/map_convolution`):
 
     self      centred                            causal    the queries and keys up to the cell's
     cross     queries up to the cell's (a decoder's rows are in time), keys centred
@@ -125,7 +125,8 @@ def evolving_attention(
     check_weights(alpha, beta)
     check_previous(A_prev, (*q.shape[:3], k.shape[2]))
     seen = seen_cells(q, k, kind=kind, key_padding_mask=key_padding_mask, allow=allow)
-    A = evolving_logits(q, k, A_prev, kernel, bias, alpha=alpha, beta=beta, kind=kind, scale=scale, seen=seen, **evolution)
+    evolution |= {"alpha": alpha, "beta": beta, "kind": kind, "scale": scale}
+    A = evolving_logits(q, k, A_prev, kernel, bias, seen=seen, **evolution)
     return F.dropout(masked_softmax(A, seen), dropout_p) @ v, A
 
 
@@ -218,7 +219,7 @@ class EvolvingAttention(Attention):
         return self.projections.merge(y), None if self.last_in_chain else A
 
     def attention_maps(self, x, context=None, *, key_padding_mask=None, carry=None):
-        """`"effective"`: softmax(A); and the logits `"current"` (1), `"mixed"` (2) and `"evolved"` (3), [B, H, N, M]."""
+        """`"effective"`: softmax(A); the logits `"current"` (1), `"mixed"` (2), `"evolved"` (3), all [B, H, N, M]."""
         context = self.check_input(x, context, key_padding_mask)
         q, k, _ = self.projections(x, context)
         options, A_prev = self.options(x, context, key_padding_mask), self.previous(carry)

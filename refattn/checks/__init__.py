@@ -18,6 +18,7 @@ LESSONS = {
     10: "luna",
     11: "mega",
     12: "couplformer",
+    13: "evolving_attention",
     14: "eit",
     15: "rpe_fft",
     16: "momentum",

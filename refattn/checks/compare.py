@@ -70,6 +70,8 @@ def golden(file="golden"):
     "golden_sparse": from sparse_transformer--strided_merged and --fixed_merged, local--previous_block_causal (a head)
     and reformer--two_rounds_no_duplicates. "golden_kernel": from performer--softmax and cosformer--cross, whose inputs
     are already projected. "golden_vicinity": from vicinity--vicinity_attention, by heads, and its weights.
+    "golden_couplformer": from couplformer--attention_square and --attention_pooling, projected, as images by heads.
+    "golden_evolving": from evolving_attention--image2d (encoder), --step_decoder and --augconv1d (series).
     Read anew each time: an attempt may write into its arguments.
     """
     with np.load(Path(__file__).with_name(f"{file}.npz"), allow_pickle=False) as arrays:

@@ -34,7 +34,8 @@ def uea(*, dataset="JapaneseVowels", per_class=None, batch_size=32, seed=0):
     if per_class is not None:
         train = few(train, len(names), per_class, seed)
     facts = {"vocab_size": None, "num_classes": len(names), "max_len": longest}
-    about = f"{dataset}: {len(train['targets'])} training and {len(test['targets'])} test series of {len(mean)} features"
+    sizes = (len(part["targets"]) for part in (train, test))
+    about = "{}: {} training and {} test series of {} features".format(dataset, *sizes, len(mean))
     return from_arrays(dataset, train, test, batch_size=batch_size, seed=seed, description=about, **facts)
 
 

@@ -3,8 +3,8 @@
 Paper: Wang et al., "Convolution-enhanced Evolving Attention Networks", TPAMI 2023 (arXiv 2212.08330), built on Bello et
 al., "Attention Augmented Convolutional Networks", ICCV 2019 (arXiv 1904.09925). With D outgoing channels:
 
-    y = [conv(x); attention(x)]        D − d_v and d_v channels, d_k = ⌊κ D⌋ and d_v = ⌊ν D⌋ shared by H heads      (1)
-    A_cur[p, q] = q_p · k_q + q_p · R[q − p]        q scaled by √(H / d_k); R is learned and shared by the heads       (2)
+    y = [conv(x); attention(x)]        D − d_v and d_v channels, d_k = ⌊κ D⌋, d_v = ⌊ν D⌋, both shared by H heads   (1)
+    A_cur[p, q] = q_p · k_q + q_p · R[q − p]        q scaled by √(H / d_k); R learned, the same for all heads     (2)
 
 Over an image R is two tables, one for columns and one for rows: q·R_w[c' − c] + q·R_h[r' − r]. A_cur then evolves by
 eqs. (2) to (4) of `attention/evolving_attention.py`; A, the logits, go to the next augmented convolution.
@@ -148,8 +148,8 @@ class AugmentedConv1d(AugmentedConvolution):
         heads, found = self.attend(q, k, v, lambda q: relative_logits(q, table), A_prev, seen)
         if maps is not None:
             maps |= found | {"heads": heads}
-        y = heads.reshape(len(x), -1, x.shape[-1]) if self.merge == "authors" else rearrange(heads, "b h n d -> b (h d) n")
-        return torch.cat([self.convolve(x), y], 1), found["evolved"]
+        merged = heads.transpose(2, 3) if self.merge == "heads" else heads
+        return torch.cat([self.convolve(x), merged.reshape(len(x), -1, x.shape[-1])], 1), found["evolved"]
 
 
 class AugmentedConv2d(AugmentedConvolution):
@@ -196,7 +196,7 @@ class AugmentedConv2d(AugmentedConvolution):
         """The logits of both tables, [B, H, N, N], for queries [B, H, N, d] of pixels row by row."""
         image = q.unflatten(2, grid)  # [B, H, rows, columns, d]
         across = relative_logits(image, self.R_w)[..., None, :]  # [B, H, rows, columns, 1, columns]
-        down = relative_logits(image.transpose(2, 3), self.R_h).transpose(2, 3)[..., None]  # [B, H, rows, cols, rows, 1]
+        down = relative_logits(image.transpose(2, 3), self.R_h).transpose(2, 3)[..., None]  # […, rows, 1]
         return (across + down).flatten(4, 5).flatten(2, 3)
 
     def forward(self, x, A_prev=None, *, maps=None):

@@ -1,8 +1,9 @@
 """Convolutions over attention maps: a stack of maps is an image whose channels are maps (heads, or pairs of heads).
 
-    (C * A)[h, p, q] = Σ_g Σ_{u,v} C[h, g, u, v] A[g, p + u − o_r, q + v − o_c]        a cross-correlation, A zero outside  (1)
+    (C * A)[h, p, q] = Σ_g Σ_{u,v} C[h, g, u, v] A[g, p + u − o_r, q + v − o_c]        A is zero outside the map    (1)
 
-The offsets say where a k_r × k_c kernel lies over the cell it writes, and so what the cell may know:
+A cross-correlation, as everywhere in deep learning. The offsets say where a k_r × k_c kernel lies over the cell that it
+writes, and so what the cell may know:
 
     centred        o = (k − 1) / 2      as much before the cell as after it
     causal         o = k − 1            the cell itself and what comes before it, along rows, columns or both

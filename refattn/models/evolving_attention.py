@@ -23,8 +23,8 @@ from refattn.models.stack import seeded
 class EADCBlock(nn.Module):
     """Two augmented convolutions, each with batch norm and a position-wise net, inside one residual connection.
 
-    Args: width: D.  ffn_dim: hidden width of the nets.  is_first: no map evolves here.  dropout, official: see the model.
-        options: of `AugmentedConv1d`.
+    Args: width: D.  ffn_dim: hidden width of the nets.  is_first: no map evolves here.  dropout, official: as in
+        `EADCTransformer`.  options: of `AugmentedConv1d`.
     """
 
     def __init__(self, width, ffn_dim, *, is_first, dropout, official, **options):

@@ -149,7 +149,11 @@ two_marks = Measurement(
     readings,
     plans={
         "demo": Plan(
-            sizes={"seeds": 3, "steps": 300, "names": (BASELINE, "coupled H=1", "coupled H=4")},
+            sizes={
+                "seeds": 3,
+                "steps": 240,
+                "names": (BASELINE, "coupled H=1", "coupled H=4", "coupled H=1, net before"),
+            },
             dry={"seeds": 3, "steps": 2},
         ),
         "quick": Plan(sizes={"seeds": 8, "steps": 400}, dry={"seeds": 3, "steps": 2}),

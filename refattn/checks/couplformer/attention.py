@@ -66,8 +66,8 @@ coupled_attention = Exercise(
             "scale of one map",
             answers.coupled_attention_root,
             lambda run: f"{small(run, 'concat')}.",
-            """Everything but the scale is right: two maps multiply, so each takes half of the exponent -1/2. (The authors'
-            own flat model had -1/2 until August 2022.)
+            """Everything but the scale is right: two maps multiply, so each takes half of the exponent -1/2. (The
+            authors' own flat model had -1/2 until August 2022.)
             Try: c**-0.25.""",
         ),
         Variant(
@@ -88,8 +88,8 @@ coupled_attention = Exercise(
             "scale after pooling",
             answers.coupled_attention_norescale,
             lambda run: f"{small(run, 'pooling')}.",
-            """Concat is right. With pooling there is one channel left, so c**-0.25 became 1; the authors keep the scale of
-            the head's width.
+            """Concat is right. With pooling there is one channel left, so c**-0.25 became 1; the authors keep the
+            scale of the head's width.
             Try: take c before you pool.""",
         ),
     ),
@@ -99,8 +99,8 @@ coupled_attention = Exercise(
             4096,
             lambda: images(32, 32, 4, "concat"),
             sizes="32 × 32 pixels, c = 4",
-            says="""The N × N map gives the right numbers, and has a million of them. Y = A V Āᵀ mixes by columns, then by
-            rows.
+            says="""The N × N map gives the right numbers, and has a million of them. Y = A V Āᵀ mixes by columns, then
+            by rows.
             Try: two einsums, one index at a time.""",
         ),
     ),

@@ -17,7 +17,8 @@ def grid(h, w, d=2):
 
 
 def hand(run):
-    return f"One row, Ā = [[1, 0], [½, ½]], values 4 and 8: wanted 4 and 6; you return {show(run(*by_hand()).flatten())}"
+    y = show(run(*by_hand()).flatten())
+    return f"One row, Ā = [[1, 0], [½, ½]], values 4 and 8: wanted 4 and 6; you return {y}"
 
 
 def fact_ones(run):
@@ -48,15 +49,17 @@ mixed = Exercise(
             "no transpose",
             answers.mixed_untransposed,
             lambda run: f"{hand(run)}.",
-            """Still the bug. Rows are mixed as they should be. From the right, V Ā takes a *column* of Ā as weights, and
-            columns sum to nothing in particular; with a symmetric map nobody would notice.
+            """Still the bug. Rows are mixed as they should be. From the right, V Ā takes a *column* of Ā as weights,
+            and columns sum to nothing in particular; with a symmetric map nobody would notice.
             Try: which index of Ā belongs to the query?""",
         ),
         Variant(
             "the other map transposed",
             answers.mixed_row_transposed,
-            lambda run: f"A = [[½, ½], …] on 2 × 3 pixels: {show(run(*grid(2, 3))[0, 0])} at (0, 0), wanted "
-            f"{show(answers.mixed(*grid(2, 3))[0, 0])}.",
+            lambda run: (
+                f"A = [[½, ½], …] on 2 × 3 pixels: {show(run(*grid(2, 3))[0, 0])} at (0, 0), wanted "
+                f"{show(answers.mixed(*grid(2, 3))[0, 0])}."
+            ),
             """Columns are right now. But A stands on the left, where its rows are the weights already: it needs no
             transpose.
             Try: w = 1, and two rows.""",

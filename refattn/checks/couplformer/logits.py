@@ -18,13 +18,15 @@ def images(h, w, c):
 
 def hand(run):
     R, C = run(*by_hand())
-    return f"q = [[1, 2], [3, 4]], k the identity, c = 1: wanted R = [[1, 2], [3, 4]], C = [[1, 3], [2, 4]]; you return R = {show(R)}, C = {show(C)}"
+    wanted = "R = [[1, 2], [3, 4]], C = [[1, 3], [2, 4]]"
+    return f"q = [[1, 2], [3, 4]], k the identity: wanted {wanted}; you return R = {show(R)}, C = {show(C)}"
 
 
 def wide(run):
     R, C = run(*images(2, 3, 4))
     wanted = answers.logits(*images(2, 3, 4))
-    return f"A grid of 2 × 3, c = 4: R_00 = {show(wanted[0][0, 0])} and C_00 = {show(wanted[1][0, 0])} are wanted; you return {show(R[0, 0])} and {show(C[0, 0])}"
+    due = f"R_00 = {show(wanted[0][0, 0])} and C_00 = {show(wanted[1][0, 0])}"
+    return f"A grid of 2 × 3, c = 4: wanted {due}; you return {show(R[0, 0])} and {show(C[0, 0])}"
 
 
 def fact_traces(run):
@@ -57,8 +59,8 @@ logits = Exercise(
             "means first",
             answers.logits_means,
             lambda run: f"{hand(run)}.",
-            """You compare the mean of a row with the mean of another. What is wanted compares pixels of the *same column*
-            and adds that up: who stands above whom matters.
+            """You compare the mean of a row with the mean of another. What is wanted compares pixels of the *same
+            column* and adds that up: who stands above whom matters.
             Try: k with its columns exchanged. Which of the two changes?""",
         ),
         Variant(

@@ -24,7 +24,8 @@ def product(h, w):
 
 
 def corners(run):
-    return f"Every pixel of 2 × 2 reads [0.6, 0, 0, 0.4]: the nearest product reads [0.6, 0, 0, 0]; you return {show(run(*two_corners())[0])}"
+    y = show(run(*two_corners())[0])
+    return f"Every pixel of 2 × 2 reads [0.6, 0, 0, 0.4]: the nearest product reads [0.6, 0, 0, 0]; you return {y}"
 
 
 def fact_exact(run):
@@ -76,8 +77,10 @@ nearest_product = Exercise(
         Variant(
             "not rearranged",
             answers.nearest_product_unpermuted,
-            lambda run: f"A map of 2 × 3 pixels: entry (0, 0) must be {show(answers.nearest_product(*map_of(2, 3))[0, 0])}; "
-            f"you return {show(run(*map_of(2, 3))[0, 0])}.",
+            lambda run: (
+                f"A map of 2 × 3 pixels: entry (0, 0) must be {show(answers.nearest_product(*map_of(2, 3))[0, 0])}; "
+                f"you return {show(run(*map_of(2, 3))[0, 0])}."
+            ),
             """The sizes are right, the order is not: M has its axes as i, j, i', j', and (i, i') must come together.
             Try: reshape(h, w, h, w), then permute(0, 2, 1, 3).""",
         ),

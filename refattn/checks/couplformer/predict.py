@@ -5,7 +5,8 @@ from refattn.checks.frame import Finding
 
 equal_maps = Decision(
     "couplformer.equal_maps",
-    asks="how many coupled heads have as many weights in their maps as 4 softmax heads, on a grid of 14 × 14; and a letter",
+    asks="how many coupled heads have as many weights in their maps as 4 softmax heads, on a grid of 14 × 14; "
+    "and a letter",
     value=392,
     tolerance=0.001,
     reason="b",

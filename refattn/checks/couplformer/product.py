@@ -19,9 +19,8 @@ def maps(h, w):
 
 
 def first_row(run):
-    return f"A's first row [0.5, 0.5], Ā's first row [1, 0]: token 0 must read [0.5, 0, 0.5, 0]; yours reads " + show(
-        run(*by_hand())[0]
-    )
+    reads = show(run(*by_hand())[0])
+    return f"A's first row [0.5, 0.5], Ā's first row [1, 0]: token 0 must read [0.5, 0, 0.5, 0]; yours reads {reads}"
 
 
 def fact_sums(run):
