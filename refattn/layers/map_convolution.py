@@ -35,13 +35,12 @@ def convolve_maps(maps, kernel, bias=None, *, seen=None, causal_rows=False, caus
     Raises: ValueError for maps or a kernel that do not fit.
     """
     check_kernel(maps, kernel, groups)
-    rows, columns = maps.shape[-2:]
-    maps = hide(maps, seen)
-    causal = (causal_rows, causal_columns)
-    # zeros on both sides, then only the first N × M cells: the ones beyond are those that look ahead
-    zeros = [k - 1 if ahead else k // 2 for k, ahead in zip(kernel.shape[-2:], causal, strict=True)]
-    found = F.conv2d(maps, kernel, bias, padding=zeros, groups=groups)
-    return found[..., :rows, :columns] if any(causal) else found
+    maps, (k_r, k_c) = hide(maps, seen), kernel.shape[-2:]
+    if not (causal_rows or causal_columns):
+        return F.conv2d(maps, kernel, bias, padding=(k_r // 2, k_c // 2), groups=groups)
+    above, left = k_r - 1 if causal_rows else k_r // 2, k_c - 1 if causal_columns else k_c // 2
+    framed = F.pad(maps, (left, k_c - 1 - left, above, k_r - 1 - above))
+    return F.conv2d(framed, kernel, bias, groups=groups)
 
 
 def convolve_maps_explicit(maps, kernel, bias=None, *, seen=None, causal_rows=False, causal_columns=False, groups=1):
