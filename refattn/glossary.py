@@ -167,6 +167,17 @@ GLOSSARY = {  # slug → rows of (meaning, ours, the paper's symbol, the name in
         ("how channels enter the logits", "`merge`", "", 'channel_merge = "concat", "pooling"'),
         ("scale of the logits", "s, `scale_exponent`, `scale_over`", "", "scale"),
     ),
+    "evolving_attention": (
+        ("logits of this layer alone", 'A_cur, `"current"`', "QKᵀ/√d", "logits"),
+        ("logits of the layer before", "A_prev, the `carry`", "A^{i−1}", ""),
+        ("weight of the past", "α, `alpha`", "α", "beta (!)"),
+        ("mixture of both", 'A_in, `"mixed"`', "A_input", ""),
+        ("kernel and bias over maps", "C, b, `convolution`", "3 × 3 convolution", ""),
+        ("weight of the convolution", "β, `beta`", "β", "alpha (!)"),
+        ("evolved logits", 'A, `"evolved"`', "A^i", ""),
+        ("slope of σ below zero", "`negative_slope`", "0 (ReLU)", "0; for series 0.01"),
+        ("shares of channels for attention", "κ, ν, `key_ratio`, `value_ratio`", "", "k, v"),
+    ),
     "momentum": (
         ("velocity of the state", "p", "p_i", "Pi"),
         ("how much velocity stays; step size", "β, `beta`; γ, `gamma`", "β; γ", "mu; stepsize"),
@@ -187,6 +198,15 @@ GLOSSARY = {  # slug → rows of (meaning, ours, the paper's symbol, the name in
         ("keys from a coarser grid", "r, `spatial_reduction`", "", "sr_ratio"),
         ("added to the denominator", "ε, `eps`", "", "eps"),
         ("bounds on magnitudes", "`clamp`", "", "clip, abs_clamp"),
+    ),
+    "wide_attention": (
+        ("tokens; classes; width of the stream", "V; C; D, `embed_dim`", "", "emb_dim"),
+        ("layers; heads of each; heads in all", "L; H; T = L H", "aspect ratio", "num_layers; num_heads"),
+        ("width of a head, the same in every shape", "d_h, `head_dim`", "", "qkv_dim / num_heads"),
+        ("hidden width of MLP and head", "d_ff, `ffn_dim`", "", "mlp_dim"),
+        ("summary token, first of all", "`cls`, p", "CLS", "classifier_pool"),
+        ("weights; multiply-adds of the blocks", "P; M", "", ""),
+        ("what a head takes from token j to CLS", "W_o,h A_h,cls,j v_h,j, `contributions`", "", ""),
     ),
     "sret": (
         ("tokens; width of a stage", "N; C, `width`", "", "N; C, base_dims · heads"),

@@ -23,6 +23,7 @@ LESSONS = {
     15: "rpe_fft",
     16: "momentum",
     17: "vicinity",
+    20: "wide_attention",
     21: "sret",
     22: "edgeformer",
 }  # number of the lesson → folder of its checks

@@ -1,0 +1,14 @@
+"""Lesson 20, Wide Attention: checks of its exercises.
+
+Build: weights, attention, decompose. Predict: ratio. The last word has `refattn`, which is tested against golden cases.
+"""
+
+from refattn.checks.wide_attention.count import ratio, weights
+from refattn.checks.wide_attention.heads import attention, decompose
+
+EXERCISES = (
+    weights,
+    ratio,
+    attention,
+    decompose,
+)
