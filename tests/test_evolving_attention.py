@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib import import_module
 from importlib.util import find_spec
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -205,6 +206,16 @@ def test_relative_logits_read_the_row_of_their_lag():
             torch.testing.assert_close(found[:, p, k], q[:, p] @ table[k - p + 7])
 
 
+def test_pixels_of_an_oblong_image_are_numbered_row_by_row():
+    layer = AugmentedConv2d(3, 8, grid=(2, 3), num_heads=2, key_ratio=0.5, value_ratio=0.5).double()
+    q = draw(1, 2, 6, 2)
+    found = layer.relative(q, (2, 3))
+    for n in range(6):
+        for m in range(6):
+            row, column = m // 3 - n // 3, m % 3 - n % 3
+            torch.testing.assert_close(found[0, :, n, m], q[0, :, n] @ (layer.R_w[column + 2] + layer.R_h[row + 1]))
+
+
 def test_the_convolution_over_time_is_causal_and_the_attention_beside_it_is_not():
     layer = AugmentedConv1d(4, 16, max_len=9, dilation=2, num_heads=2, key_ratio=0.5, value_ratio=0.5).double()
     x = draw(1, 4, 9)
@@ -326,6 +337,17 @@ def test_series_without_aeon_name_the_extra(monkeypatch):
     monkeypatch.setattr(SERIES, "find_spec", lambda name: None)
     with pytest.raises(ValueError, match=r"needs the package aeon: pip install 'refattn\[uea\]'"):
         data.uea()
+
+
+def test_a_line_of_the_archive_s_format_is_a_series_and_its_class(monkeypatch, tmp_path):
+    folder = tmp_path / "datasets" / "data" / "JapaneseVowels"
+    folder.mkdir(parents=True)
+    head = "# a comment: not data\n@problemName Tiny\n@classLabel true 1 2\n@DATA\n"
+    (folder / "JapaneseVowels_TRAIN.ts").write_text(head + "1,-2,3.5:4,5,6:2\n\n7:8:1\n", encoding="utf-8")
+    monkeypatch.setattr(SERIES, "find_spec", lambda name: SimpleNamespace(submodule_search_locations=[str(tmp_path)]))
+    series, labels = SERIES.read("JapaneseVowels", "TRAIN")
+    assert [values.tolist() for values in series] == [[[1.0, 4.0], [-2.0, 5.0], [3.5, 6.0]], [[7.0, 8.0]]]
+    assert labels == ["2", "1"]
 
 
 def test_series_are_padded_standardised_and_counted(monkeypatch):

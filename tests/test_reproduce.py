@@ -470,7 +470,7 @@ def test_a_claims_models_have_nearly_as_many_parameters(declared, monkeypatch):
     for claim in (claim for claim in declared.claims if claim.task in parts):
         part = parts[claim.task]
         plan = next(iter(part.plans.values()))
-        sizes = plan.sizes | {k: v for k, v in plan.dry.items() if k in ("train_size", "test_size")}
+        sizes = plan.sizes | {k: v for k, v in plan.dry.items() if k in ("train_size", "test_size", "batch_size")}
         task = part.task(seed=0, **sizes)
         method, baseline = (
             cells.count_parameters(part.variants[name](task, 0))
