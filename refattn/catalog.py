@@ -108,7 +108,8 @@ RECORDS = (
            "attention", 17, code="OpenNLPLab/Vicinity-Vision-Transformer", forms=("mask",), ready=PARTS),
     # architectures: three papers
     Record("wide_attention", "Wide Attention", "Wide Attention Is The Way Forward For Transformers?",
-           "Brown, Zhao, Shumailov, Mullins", "NeurIPS workshop", 2022, "2210.00640", "architecture", 20),
+           "Brown, Zhao, Shumailov, Mullins", "NeurIPS workshop", 2022, "2210.00640", "architecture", 20,
+           ready=("code", "exercises", "experiment")),
     Record("sret", "SReT", "Sliced Recursive Transformer",
            "Shen, Liu, Xing", "ECCV", 2022, "2111.05297", "architecture", 21, code="szq0214/SReT", ready=PARTS),
     Record("edgeformer", "EdgeFormer", "EdgeFormer: A Parameter-Efficient Transformer for On-Device Seq2seq Generation",

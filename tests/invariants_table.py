@@ -284,7 +284,7 @@ TABLE = {
                     ("padding_changes_nothing_at_real_positions", None),
                     ("padding_changes_nothing_through_two_layers", None),
                 ],
-                "padding must be whole rows or columns of a grid: six more tokens make another; see test_couplformer.py",
+                "padding is whole rows or columns of a grid: six more tokens make another; see test_couplformer.py",
             ),
         },
     ),

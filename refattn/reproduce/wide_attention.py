@@ -82,12 +82,11 @@ pages = Comparison(
     "which of eight help pages 32 bytes are from: telling words, as in reviews; text was not made for either shape",
     task=data.help_pages,
     variants=of_shapes(reader, DEEPEST, WIDEST)
-    | {"1×12, as many weights": partial(reader, shape=WIDEST, **EQUAL_WEIGHTS)}
-    | {f"linear {n}": make for n, make in of_shapes(partial(reader, mechanism="linear"), DEEPEST, WIDEST).items()},
+    | {"1×12, as many weights": partial(reader, shape=WIDEST, **EQUAL_WEIGHTS)},
     baseline="6×2",
     metric="accuracy",
     training=STEADY,
-    plans={"demo": Plan(3, 80, PASSAGES, variants=("6×2", "1×12")), "quick": Plan(8, 250, PASSAGES)},
+    plans={"demo": Plan(3, 80, PASSAGES, variants=("6×2", "1×12")), "quick": Plan(8, 150, PASSAGES)},
     neutral=True,
 )
 
@@ -99,7 +98,7 @@ lists = Comparison(
     baseline="6×2",
     metric="accuracy",
     training=STEADY,
-    plans={"quick": Plan(8, 250, LISTS)},
+    plans={"quick": Plan(8, 150, LISTS)},
 )
 
 look_ups = Comparison(
@@ -109,8 +108,8 @@ look_ups = Comparison(
     variants=of_shapes(follower, (2, 6), WIDEST),
     baseline="2×6",
     metric="accuracy",
-    training=STEADY,
-    plans={"quick": Plan(8, 500, {"symbols": 8, "test_size": 1000})},
+    training={"lr": 5e-3, "weight_decay": 0.01, "warmup": 50, "clip": 1.0},  # lesson 21's, for the same task
+    plans={"quick": Plan(8, 300, {"symbols": 8, "test_size": 1000})},
 )
 
 ten_pages = Grid(
@@ -121,7 +120,7 @@ ten_pages = Grid(
     baseline="softmax 6×2",
     metric="accuracy",
     training=STEADY,
-    plans={"study": Plan(5, 300, PASSAGES, dry={"test_size": 32})},
+    plans={"study": Plan(3, 150, PASSAGES, dry={"test_size": 32})},
     neutral=True,
 )
 
@@ -133,7 +132,7 @@ ten_lists = Grid(
     baseline="softmax 6×2",
     metric="accuracy",
     training=STEADY,
-    plans={"study": Plan(5, 300, LISTS, dry={"num_train": 64, "num_test": 32})},
+    plans={"study": Plan(3, 150, LISTS, dry={"num_train": 64, "num_test": 32})},
 )
 
 larger = grid(partial(reader, sizes=LARGE, block=32), FOUR, shapes(32, (4, 1)), {"four": FOUR})
@@ -202,7 +201,8 @@ explained = Measurement(
     partial(explain, partial(data.help_pages, **PASSAGES), reader, WIDEST, DEEPEST, training=STEADY),
     plans={
         "study": Plan(
-            sizes={"seeds": range(5), "steps": 300, "examples": 64}, dry={"seeds": range(3), "steps": 2, "examples": 8}
+            sizes={"seeds": (0, 1, 2), "steps": 150, "examples": 64},
+            dry={"seeds": (0, 1, 2), "steps": 2, "examples": 8},
         )
     },
 )
@@ -236,7 +236,6 @@ SAME = "with all heads in one layer accuracy is no worse than in the deepest sha
 deep, wide = "6×2", "1×12"
 claims = (
     no_worse("softmax, on text", f"Softmax attention: {SAME}", pages, wide, deep),
-    no_worse("linear, on text", f"Linear attention: {SAME}", pages, f"linear {wide}", f"linear {deep}"),
     no_worse(
         "wide is no worse for its size",
         "One layer is no worse than one layer whose MLP has all the weights that the deepest shape has, by 1.5 points",
