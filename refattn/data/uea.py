@@ -46,7 +46,8 @@ def read(dataset, part):
     """
     found = find_spec("aeon")
     if found is None:
-        raise ValueError(f"dataset={dataset!r} needs the package aeon: pip install 'refattn[uea]'")
+        advice = "pip install --no-deps aeon (its files are read, none of it is run), or the extra refattn[uea]"
+        raise ValueError(f"dataset={dataset!r} needs the package aeon: {advice}")
     path = Path(found.submodule_search_locations[0], "datasets", "data", dataset, f"{dataset}_{part}.ts")
     lines = path.read_text(encoding="utf-8").splitlines()
     series, labels = [], []

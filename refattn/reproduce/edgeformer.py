@@ -4,8 +4,9 @@ Paper: Ge et al., "EdgeFormer: A Parameter-Efficient Transformer for On-Device S
 2202.07959).
 
 Rules and seeds were fixed before the recorded runs. Models of a claim have equally many parameters (within 2 %), data,
-steps and optimiser. Steps on dates were set by looking at the Universal Transformer alone, so that it is neither lost
-nor perfect. Pointer chasing gives every arm six layers; widths of nets make up for what sharing saves.
+steps and optimiser. Steps on dates were set by the Universal Transformer's accuracy, so that it is neither lost nor
+perfect; one seed of two other arms had been seen by then, at other steps. Pointer chasing gives every arm six layers;
+widths of nets make up for what sharing saves.
 """
 
 from functools import partial
