@@ -109,7 +109,7 @@ RECORDS = (
     # architectures: three papers
     Record("wide_attention", "Wide Attention", "Wide Attention Is The Way Forward For Transformers?",
            "Brown, Zhao, Shumailov, Mullins", "NeurIPS workshop", 2022, "2210.00640", "architecture", 20,
-           ready=("code", "exercises", "experiment")),
+           ready=PARTS),
     Record("sret", "SReT", "Sliced Recursive Transformer",
            "Shen, Liu, Xing", "ECCV", 2022, "2111.05297", "architecture", 21, code="szq0214/SReT", ready=PARTS),
     Record("edgeformer", "EdgeFormer", "EdgeFormer: A Parameter-Efficient Transformer for On-Device Seq2seq Generation",
@@ -198,7 +198,7 @@ LESSONS = (
     Lesson(15, "rpe_fft", "Relative positions by FFT", (3,), 60, True),
     Lesson(16, "momentum", "Momentum Transformer: a state with velocity", (3,), 60, True),
     Lesson(17, "vicinity", "Vicinity: linear attention that knows its neighbours", (3,), 60, True),
-    Lesson(20, "wide_attention", "Wide Attention: one layer, many heads", (3, 4)),
+    Lesson(20, "wide_attention", "Wide Attention: one layer, many heads", (3, 4), 60, True),
     Lesson(21, "sret", "SReT: the same block twice", (1,), 60, True),
     Lesson(22, "edgeformer", "EdgeFormer: where to spend parameters", (1,), 60, True),
     Lesson(30, "search_foundations", "Foundations of architecture search", (1,)),

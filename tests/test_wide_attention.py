@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from refattn import measure
+from refattn import data, measure
+from refattn.data.help_pages import PAGES
 from refattn.models.wide_attention import (
     WideClassifier,
     WideEncoder,
@@ -12,7 +13,7 @@ from refattn.models.wide_attention import (
     count_weights,
     shapes,
 )
-from refattn.reproduce.wide_attention import TEN, reach
+from refattn.reproduce.wide_attention import TEN, WHOLE, reach, ten_pages
 
 IDS = torch.tensor([[3, 1, 4, 1, 5, 2, 6], [2, 7, 1, 8, 0, 0, 0]])
 MASK = IDS == 0
@@ -89,3 +90,46 @@ def test_two_documents_share_one_encoder():
 def test_bad_input_is_answered_with_what_was_wanted(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+# ---- Its data and its grid -------------------------------------------------------------------------------------------
+
+
+def test_passages_are_from_the_page_they_name_and_those_for_testing_lie_in_other_blocks():
+    from pydoc_data import topics
+
+    task = data.help_pages(length=48, batch_size=256, test_size=256)
+    pages = [topics.topics[name].encode("ascii", "ignore") for name in PAGES]
+    seen = set()
+    for batch in (*map(task.batch, range(20)), task.test):
+        for row, target in zip(batch["inputs"].tolist(), batch["targets"].tolist(), strict=True):
+            assert bytes(row) in pages[target]
+            if batch is not task.test:
+                seen |= {tuple(row[i : i + 40]) for i in range(9)}
+    met = sum(any(tuple(row[i : i + 40]) in seen for i in range(9)) for row in task.test["inputs"].tolist())
+    assert met < 0.1 * len(task.test["inputs"]), "only phrases that a page repeats; without a border a third are met"
+    assert len(task.test["targets"].unique()) == len(PAGES)
+
+
+def test_pages_differ_between_seeds_and_agree_for_a_step():
+    one, again, other = (data.help_pages(seed=seed) for seed in (0, 0, 1))
+    assert torch.equal(one.batch(3)["inputs"], again.batch(3)["inputs"])
+    assert not torch.equal(one.batch(3)["inputs"], other.batch(3)["inputs"])
+    with pytest.raises(ValueError, match="length=513"):
+        data.help_pages(length=513)
+
+
+def test_a_groups_numbers_are_the_means_of_its_members_seed_by_seed():
+    plan = ten_pages.plans["study"]
+    runs = ten_pages.runs(plan)
+    assert not any(name in ten_pages.groups for name, _ in runs)
+    keys = ("accuracy", "loss", "training_loss", "training_seconds")
+    numbers = [{key: float(i) for key in keys} | {"parameters": i, "guessing": {}} for i in range(len(runs))]
+    found = ten_pages.record(plan, numbers)["variants"]
+    assert list(found) == ten_pages.names(plan)
+    for group, members in WHOLE.items():
+        own = [found[f"{name} 6×2"] for name in members]
+        together = found[f"{group} 6×2"]
+        assert together["parameters"] == sum(v["parameters"] for v in own)
+        wanted = [sum(values) / len(own) for values in zip(*(v["accuracy"] for v in own), strict=True)]
+        assert together["accuracy"] == pytest.approx(wanted, abs=1e-6)
