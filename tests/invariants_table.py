@@ -183,7 +183,6 @@ def explicit_reformer(layer, args, mask):
     return reformer.lsh_attention_explicit(*layer.parts(*args), key_padding_mask=mask, **layer.options())
 
 
-
 def explicit_evolving(layer, args, mask):
     qkv, options = layer.projections(*args), layer.options(args[0], args[-1], mask)
     return evolving_attention.evolving_attention_explicit(*qkv, **options)[0]

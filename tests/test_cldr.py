@@ -8,7 +8,7 @@ import torch
 from refattn import data
 from refattn.data.cldr import END, PAD, START, halves, is_test, letters, pairs_of, position, to_text
 
-pytest.importorskip("babel")
+pytest.importorskip("babel", reason="Babel is missing: it comes with JupyterLab, the notebooks extra")
 KINDS = [{"kind": "dates"}, {"kind": "territories"}, {"kind": "languages", "target": "fr"}]
 
 

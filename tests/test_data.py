@@ -18,6 +18,7 @@ from refattn.data.text import TEST_SHARE
 
 SMALL = {
     "recall": {},
+    "look_back": {},
     "pointers": {},
     "associative_recall": {},
     "colour": {},

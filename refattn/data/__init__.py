@@ -11,6 +11,7 @@ from refattn.data.copying import copying
 from refattn.data.digits import digits
 from refattn.data.help_pages import help_pages
 from refattn.data.listops import listops
+from refattn.data.look_back import look_back
 from refattn.data.markers import markers
 from refattn.data.ngrams import ngrams
 from refattn.data.pointers import pointers
@@ -27,6 +28,7 @@ TASKS = {
     "pointers": pointers,
     "colour": colour,
     "copying": copying,
+    "look_back": look_back,
     "markers": markers,
     "ngrams": ngrams,
     "listops": listops,

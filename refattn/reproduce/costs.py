@@ -17,14 +17,15 @@ def build_layers(layers, dim, heads, device="cpu"):
     return {name: layer.to(device).eval() for name, layer in made.items()}
 
 
-def kept_weights(queries, keys, heads, width):
-    """Attention weights, a number each, that autograd keeps when `queries` attend to `keys` and the map is stored.
+def kept_beyond_inputs(function, *shapes):
+    """Numbers that autograd keeps for a function of float32 inputs of these shapes, beyond the inputs themselves."""
+    inputs = [torch.zeros(shape, requires_grad=True) for shape in shapes]
+    return measure.saved_bytes(function, *inputs) // 4 - sum(x.numel() for x in inputs)
 
-    Found as the bytes kept for the backward pass beyond those of q, k and v themselves, in float32.
-    """
-    q, k, v = (torch.zeros(1, heads, n, width, requires_grad=True) for n in (queries, keys, keys))
-    inputs = sum(x.numel() * x.element_size() for x in (q, k, v))
-    return (measure.saved_bytes(softmax_attention_explicit, q, k, v) - inputs) // q.element_size()
+
+def kept_weights(queries, keys, heads, width):
+    """Attention weights, a number each, that autograd keeps when `queries` attend to `keys` and the map is stored."""
+    return kept_beyond_inputs(softmax_attention_explicit, *((1, heads, n, width) for n in (queries, keys, keys)))
 
 
 def layer_counts(layers, ns, dim, heads):

@@ -13,13 +13,14 @@ from functools import partial
 
 import torch
 
-from refattn import data, measure, train
-from refattn.data.cldr import END, START, letters, pairs_of, to_text
+from refattn import data, measure
 from refattn.models.edgeformer import EdgeFormer
 from refattn.models.shared_encoder import SharedClassifier
 from refattn.models.sharing import balanced, count_multiply_adds, count_weights, full, universal
+from refattn.reproduce.claims import better
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
 from refattn.reproduce.verdict import Claim
+from refattn.reproduce.written_dates import write_dates
 
 # ---- Models: functions (task, seed), or a partial of one, found by name so that other processes can make them --------
 
@@ -115,46 +116,16 @@ long_dates = Comparison(
 # ---- Measurements ----------------------------------------------------------------------------------------------------
 
 
-def edit_distance(a, b):
-    """The least number of characters to insert, delete or replace that makes text b of text a."""
-    row = list(range(len(b) + 1))
-    for i, x in enumerate(a, 1):
-        before, row[0] = row[0], i
-        for j, y in enumerate(b, 1):
-            before, row[j] = row[j], min(row[j] + 1, row[j - 1] + 1, before + (x != y))
-    return row[-1]
-
-
-def written_by(model, task, known, *, beams=1):
-    """(what the model writes, what is right): texts for the inputs of `task.test`."""
-    inputs, targets = task.test["inputs"], task.test["targets"]
-    start = torch.full((len(inputs), 1), START)
-    ids = model.eval().generate(inputs, start, targets.shape[1], end=END, beams=beams)[:, 1:]
-    return [[to_text(row, known) for row in rows.tolist()] for rows in (ids, targets)]
-
-
-def write_dates(seeds, steps, beams, kind="dates", **sizes):
-    """Train on dates as the comparison does, then write the test part: share of exact matches, character errors."""
-    known, found = letters(pairs_of(kind)), {}
-    for seed in range(seeds):
-        task = data.cldr(kind=kind, seed=seed, **sizes)
-        for name in ("universal", "EdgeFormer"):
-            model = WRITERS[name](task, seed)
-            train.fit(model, task, steps=steps, seed=seed, device="cpu", progress=False, **WRITING)
-            for how, width in ((name, 1), (f"{name}, {beams} beams", beams)):
-                written, right = written_by(model, task, known, beams=width)
-                record = found.setdefault(how, {"exact match": [], "character errors": []})
-                exact = sum(a == b for a, b in zip(written, right, strict=True))
-                errors = sum(edit_distance(a, b) for a, b in zip(written, right, strict=True))
-                record["exact match"].append(round(exact / len(right), 6))
-                record["character errors"].append(round(errors / sum(map(len, right)), 6))
-    return {"variants": found}
+def write_some(**sizes):
+    """Dates written by two networks of `dates`, trained as there."""
+    models = {name: WRITERS[name] for name in ("universal", "EdgeFormer")}
+    return write_dates(models, WRITING, **sizes)
 
 
 written = Measurement(
     "dates written out",
     "the same networks, trained the same way, write the test dates themselves: greedily, and with 4 beams",
-    write_dates,
+    write_some,
     plans={
         "quick": Plan(
             sizes={"seeds": 8, "steps": 200, "beams": 4} | DATES, dry={"seeds": 2, "steps": 1, "test_size": 4}
@@ -210,11 +181,6 @@ ENCODES = "encoder-favoured parameterisation: a lightweight interleaved decoder 
 BEATS = "better than a Universal Transformer of equal or larger budget (tables of the authors' README)"
 
 
-def better(name, statement, source, method, baseline, part, metric="accuracy"):
-    about = {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-    return Claim(name, statement, source, rule="superiority", **about)
-
-
 def counted(name, statement, metric, method, baseline):
     about = {"task": counts.name, "metric": metric, "method": method, "baseline": baseline}
     return Claim(name, statement, "tables of the authors' README", rule="counted", **about)
@@ -225,99 +191,99 @@ claims = (
         "two pairs in turn beat one pair six times",
         "Two attentions and two nets, each used three times, chase pointers better than one wider pair used six times",
         EVENLY,
+        chased,
         "balanced",
         "overused",
-        chased,
     ),
     better(
         "even use beats uneven use",
         "Two pairs used three times each chase pointers better than the same two used once and five times",
         EVENLY,
+        chased,
         "balanced",
         "unbalanced",
-        chased,
     ),
     better(
         "adapters beat width",
         "On one pair used six times, adapters chase pointers better than as many parameters in a wider net",
         ADAPTS,
+        chased,
         "overused + adapters",
         "overused, wider",
-        chased,
     ),
     better(
         "EdgeFormer beats a Universal Transformer",
         "EdgeFormer predicts a date's next character better than a Universal Transformer of as many parameters",
         BEATS,
+        dates,
         "EdgeFormer",
         "universal",
-        dates,
     ),
     better(
         "so it does when it writes",
         "EdgeFormer writes more test dates without an error, greedily",
         BEATS,
+        written,
         "EdgeFormer",
         "universal",
-        written,
-        "exact match",
+        metric="exact match",
     ),
     better(
         "sharing beats plain layers",
         "EdgeFormer is better on dates than half as many layers without sharing, at as many parameters",
         "our question: what does depth by sharing buy?",
+        dates,
         "EdgeFormer",
         "plain, half as deep",
-        dates,
     ),
     better(
         "the encoder deserves the width",
         "A wide net in the encoder is better on dates than the same net in the decoder",
         ENCODES,
+        dates,
         "EdgeFormer",
         "decoder-favoured",
-        dates,
     ),
     better(
         "adapters beat width, on dates",
         "On EdgeFormer, adapters are better on dates than as many parameters in wider nets",
         ADAPTS,
+        dates,
         "EdgeFormer + adapters",
         "EdgeFormer, wider",
-        dates,
     ),
     better(
         "a beam writes better",
         "EdgeFormer writes more test dates without an error with 4 beams than greedily",
         "our question; the authors decode with 5 beams",
+        written,
         "EdgeFormer, 4 beams",
         "EdgeFormer",
-        written,
-        "exact match",
+        metric="exact match",
     ),
     better(
         "EdgeFormer beats a Universal Transformer, large",
         "With 12 and 2 layers of width 128 EdgeFormer predicts full dates better than a Universal Transformer",
         BEATS,
+        long_dates,
         "EdgeFormer",
         "universal",
-        long_dates,
     ),
     better(
         "even use beats uneven use, large",
         "With 12 layers, four attentions in turn are better on full dates than three used once and one nine times",
         EVENLY,
+        long_dates,
         "EdgeFormer",
         "unbalanced",
-        long_dates,
     ),
     better(
         "the encoder deserves the width, large",
         "With 12 and 2 layers a wide net in the encoder is better on full dates than the same net in the decoder",
         ENCODES,
+        long_dates,
         "EdgeFormer",
         "decoder-favoured",
-        long_dates,
     ),
     counted(
         "parameters are those of the formula",

@@ -13,6 +13,7 @@ from functools import partial
 from refattn import data
 from refattn.attention.map_mixing import KernelLogits, TalkingHeads
 from refattn.models import CausalLM, Classifier
+from refattn.reproduce.claims import about, better, not_worse
 from refattn.reproduce.costs import forward_times
 from refattn.reproduce.eit_costs import count_costs
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
@@ -206,20 +207,6 @@ PRUNED = "C5: heads of EIT are easier to prune (third-party summary)"
 OURS = "our question: which part of EIT does it?"
 
 
-def about(part, metric, method, baseline=None):
-    return {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-
-
-def better(name, statement, source, part, method, baseline="softmax", metric=None, **more):
-    compared = about(part, metric or part.metric, method, baseline)
-    return Claim(name, statement, source, rule="superiority", **compared, **more)
-
-
-def not_worse(name, statement, source, part, method, baseline, margin, **more):
-    compared = about(part, part.metric, method, baseline)
-    return Claim(name, statement, source, rule="non-inferiority", margin=margin, **compared, **more)
-
-
 claims = (
     better(
         "EIT recalls what one softmax layer cannot",
@@ -227,6 +214,7 @@ claims = (
         BETTER,
         associated,
         "eit 7/3",
+        "softmax",
     ),
     better(
         "so it does without kernels",
@@ -234,6 +222,7 @@ claims = (
         OURS,
         associated,
         "eit 1/1",
+        "softmax",
     ),
     better(
         "E-EIT with a kernel keeps the gain",
@@ -241,6 +230,7 @@ claims = (
         SHORTER,
         associated,
         "eit efficient, kernel 3",
+        "softmax",
     ),
     not_worse(
         "a kernel alone is as good",
@@ -249,7 +239,7 @@ claims = (
         associated,
         "softmax, kernel 3",
         "eit 7/3",
-        0.02,
+        margin=0.02,
         control="eit 1/1",
     ),
     better(
@@ -258,6 +248,7 @@ claims = (
         BETTER,
         narrow,
         "eit 1/1",
+        "softmax",
     ),
     better(
         "they help more than talking heads",
@@ -273,6 +264,7 @@ claims = (
         SHORTER,
         narrow,
         "eit efficient",
+        "softmax",
     ),
     not_worse(
         "no loss on a neutral task",
@@ -281,7 +273,7 @@ claims = (
         neutral,
         "eit 7/3",
         "softmax",
-        0.02,
+        margin=0.02,
         relative=True,
     ),
     better(
@@ -290,6 +282,7 @@ claims = (
         BETTER,
         neutral,
         "eit 7/3",
+        "softmax",
     ),
     better(
         "and without kernels, too",
@@ -297,6 +290,7 @@ claims = (
         BETTER,
         neutral,
         "eit 1/1",
+        "softmax",
     ),
     better(
         "heads agree more",
@@ -304,6 +298,7 @@ claims = (
         f"{VIEWS}; consensus",
         heads,
         "eit 1/1",
+        "softmax",
         metric="agreement",
     ),
     better(
@@ -312,6 +307,7 @@ claims = (
         "the first version's motive, head degradation; and C3, complementarity",
         heads,
         "eit 1/1",
+        "softmax",
         metric="diversity",
     ),
     better(
@@ -320,6 +316,7 @@ claims = (
         PRUNED,
         heads,
         "eit 1/1",
+        "softmax",
         metric="kept",
     ),
     better(
@@ -328,6 +325,7 @@ claims = (
         BETTER,
         lists,
         "eit 7/3",
+        "softmax",
     ),
     better(
         "so it does without kernels, on lists",
@@ -344,7 +342,7 @@ claims = (
         lists,
         "softmax, kernel 7",
         "eit 7/3",
-        0.02,
+        margin=0.02,
     ),
     Claim(
         "parameters are as computed",

@@ -16,6 +16,7 @@ from refattn import data
 from refattn.attention.evolving_attention import EvolvingAttention
 from refattn.models import CausalLM
 from refattn.models.evolving_attention import EADCTransformer
+from refattn.reproduce.claims import about, better, not_worse
 from refattn.reproduce.evolving_maps import SHARED, count_costs, likeness
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
 from refattn.reproduce.verdict import Claim
@@ -219,20 +220,6 @@ SERIES = "EA-DC-Transformer improves on the best previous model of time series b
 EQUATIONS = "the equations: H² k² weights and H biases, at work in every cell of the map"
 
 
-def about(part, metric, method, baseline=None):
-    return {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-
-
-def better(name, statement, source, method, baseline, part=matched, metric=None, **more):
-    compared = about(part, metric or part.metric, method, baseline)
-    return Claim(name, statement, source, rule="superiority", **compared, **more)
-
-
-def no_worse(name, statement, source, method, baseline, part, margin, **more):
-    compared = about(part, part.metric, method, baseline)
-    return Claim(name, statement, source, rule="non-inferiority", margin=margin, **compared, **more)
-
-
 def counted_claim(name, statement, metric):
     compared = about(counts, metric, "convolution", "formula")
     return Claim(name, statement, EQUATIONS, rule="counted", **compared)
@@ -243,36 +230,38 @@ claims = (
         "evolving maps match n-grams",
         "With α = β = 0.5 and 3 × 3 kernels two layers match n-grams better than with plain softmax attention",
         NEARLY_FREE,
+        matched,
         "evolving",
         "softmax",
     ),
-    better("the residual link alone helps", "β = 0 already beats softmax", BOTH, "residual only", "softmax"),
-    better("the neighbourhood matters", "3 × 3 kernels beat 1 × 1 kernels", BOTH, "evolving", "1 × 1"),
+    better("the residual link alone helps", "β = 0 already beats softmax", BOTH, matched, "residual only", "softmax"),
+    better("the neighbourhood matters", "3 × 3 kernels beat 1 × 1 kernels", BOTH, matched, "evolving", "1 × 1"),
     better(
         "the residual link adds to the convolution",
         "α = 0.5 beats α = 0, a convolution over the current map alone",
         BOTH,
+        matched,
         "evolving",
         "convolution only",
     ),
-    no_worse(
+    not_worse(
         "5 × 5 is as good as 3 × 3",
         "A 5 × 5 kernel is no worse than a 3 × 3 kernel, by a margin of 2 points",
         BOTH,
+        matched,
         "5 × 5",
         "evolving",
-        matched,
-        0.02,
+        margin=0.02,
         control="softmax",
     ),
-    no_worse(
+    not_worse(
         "nine taps replace a layer",
         "Two evolving layers are no worse than three softmax layers, by a margin of 2 points",
         "our question, after the abstract's parameter cost",
+        matched,
         "evolving",
         "softmax, 3 layers",
-        matched,
-        0.02,
+        margin=0.02,
     ),
     Claim(
         "causal kernels keep the future out",
@@ -287,29 +276,29 @@ claims = (
         "a centred kernel looks ahead",
         "With a centred kernel what nobody can know is guessed at least 10 points better",
         "the method: a centred kernel reads the next query's row",
+        prefix,
         "centred",
         "evolving",
-        prefix,
         margin=0.1,
     ),
-    no_worse(
+    not_worse(
         "no loss on a neutral task",
         "Evolving attention's loss on text is at most 2 % above softmax attention's",
         NEARLY_FREE,
+        neutral,
         "evolving",
         "softmax",
-        neutral,
-        0.02,
+        margin=0.02,
         relative=True,
     ),
-    no_worse(
+    not_worse(
         "no loss on longer text",
         "At 256 characters evolving attention's loss is at most 2 % above softmax attention's",
         NEARLY_FREE,
+        longer_text,
         "evolving",
         "softmax",
-        longer_text,
-        0.02,
+        margin=0.02,
         relative=True,
     ),
     Claim(
@@ -321,48 +310,48 @@ claims = (
         margin=0.02,
         **about(speakers, "accuracy", "EA-DC"),
     ),
-    better("evolution helps on series", "EA-DC beats A-DC on JapaneseVowels", SERIES, "EA-DC", "A-DC", speakers),
+    better("evolution helps on series", "EA-DC beats A-DC on JapaneseVowels", SERIES, speakers, "EA-DC", "A-DC"),
     better(
         "evolution helps with few series",
         "With five series a speaker EA-DC beats A-DC",
         SERIES,
+        few_series,
         "EA-DC",
         "A-DC",
-        few_series,
     ),
-    no_worse(
+    not_worse(
         "attention costs nothing on BasicMotions",
         "EA-DC is no worse than dilated convolutions alone, by a margin of 5 points",
         SERIES,
+        motions,
         "EA-DC",
         "DC",
-        motions,
-        0.05,
+        margin=0.05,
     ),
     better(
         "evolution helps at the authors' size",
         "EA-DC beats A-DC on JapaneseVowels in four blocks of width 64",
         SERIES,
+        speakers_larger,
         "EA-DC",
         "A-DC",
-        speakers_larger,
     ),
     better(
         "evolution helps on motions",
         "EA-DC beats A-DC on BasicMotions in four blocks of width 64",
         SERIES,
+        motions_larger,
         "EA-DC",
         "A-DC",
-        motions_larger,
     ),
     better(
         "maps of neighbours are alike",
         "Evolving layers share more of their maps with the layer before than softmax layers do",
         "the method: a map goes on from the one before (by construction; the question is whether training keeps it)",
+        alike,
         "evolving",
         "softmax",
-        alike,
-        SHARED,
+        metric=SHARED,
     ),
     counted_claim("cheap in parameters", "A convolution adds H² k² + H parameters", "parameters"),
     counted_claim("not in multiply-adds", "It adds H² k² multiply-adds in each of N² cells", "multiply_adds"),

@@ -12,6 +12,7 @@ from functools import partial
 from refattn import data
 from refattn.reproduce.approximations import projections_kept, spectra
 from refattn.reproduce.bigbird import STEADY, scanner
+from refattn.reproduce.claims import better
 from refattn.reproduce.costs import layer_counts
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
 from refattn.reproduce.luna import FAST, SMALL, reader
@@ -121,52 +122,51 @@ PREMISE = "attention maps are approximately of low rank (abstract)"
 DRAWN = "theorem 2 draws E and F at random; its k, of the order of d log d / ε², is beyond N here"
 
 
-def more_than(part, name, statement, source, metric, method, baseline="nine tenths"):
-    compared = {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-    return Claim(name, statement, source, rule="superiority", **compared)
-
-
 claims = (
-    more_than(
-        maps,
+    better(
         "digit maps are of low rank",
         "A quarter of the directions holds more than nine tenths of trained digit maps",
         PREMISE,
-        "share",
-        "digits, trained",
-    ),
-    more_than(
         maps,
+        "digits, trained",
+        "nine tenths",
+        metric="share",
+    ),
+    better(
         "recall maps are of low rank",
         "A quarter of the directions holds more than nine tenths of trained recall maps",
         PREMISE,
-        "share",
-        "recall, trained",
-    ),
-    more_than(
         maps,
+        "recall, trained",
+        "nine tenths",
+        metric="share",
+    ),
+    better(
         "training lowers the rank",
         "A quarter of the directions holds more of trained digit maps than of untrained ones",
         "our control: maps that nobody has trained",
-        "share",
+        maps,
         "digits, trained",
         "digits, untrained",
+        metric="share",
     ),
-    more_than(
-        projections,
+    better(
         "random projections are enough",
         "Random E and F to k = N/4 keep more than nine tenths of the outputs",
         DRAWN,
-        "kept",
-        "random E, F",
-    ),
-    more_than(
         projections,
+        "random E, F",
+        "nine tenths",
+        metric="kept",
+    ),
+    better(
         "fitted projections are enough",
         "E and F fitted on other images keep more than nine tenths of the outputs, k = N/4",
         "E and F are learned (section 4)",
-        "kept",
+        projections,
         "fitted E, F",
+        "nine tenths",
+        metric="kept",
     ),
     Claim(
         "no loss at looking up",

@@ -11,6 +11,7 @@ from functools import partial
 
 from refattn import data
 from refattn.models import CausalLM, Classifier
+from refattn.reproduce.claims import about, not_worse
 from refattn.reproduce.costs import forward_times, kept_weights, layer_counts
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
 from refattn.reproduce.verdict import Claim
@@ -171,29 +172,26 @@ times = Measurement(
 ENOUGH = "C2: a short extra sequence is enough, Luna is competitive with softmax attention (LRA)"
 
 
-def not_worse(name, statement, part, method, *, margin=0.02, source=ENOUGH, **more):
-    compared = {"task": part.name, "metric": part.metric, "method": method, "baseline": "softmax"}
-    return Claim(name, statement, source, rule="non-inferiority", margin=margin, **compared, **more)
-
-
-def about(part, metric, method, baseline=None):
-    return {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-
-
 claims = (
     not_worse(
         "four slots are enough",
         "With 4 slots Luna recalls 8 keys no worse than softmax attention, by a margin of 2 points",
+        ENOUGH,
         slots_needed,
         "luna l=4",
+        "softmax",
         control="luna l=1",
+        margin=0.02,
     ),
     not_worse(
         "eight slots are enough",
         "With 8 slots Luna recalls 8 keys no worse than softmax attention, by a margin of 2 points",
+        ENOUGH,
         slots_needed,
         "luna l=8",
+        "softmax",
         control="luna l=1",
+        margin=0.02,
     ),
     Claim(
         "slots are the dial",
@@ -212,23 +210,30 @@ claims = (
     not_worse(
         "no loss on a neutral task",
         "Sixteen slots read digits pixel by pixel no worse than softmax attention, by a margin of 2 points",
+        ENOUGH,
         neutral,
         "luna l=16",
+        "softmax",
+        margin=0.02,
     ),
     not_worse(
         "the causal form models text",
         "Causal Luna's loss is at most 5 % above softmax attention's",
+        "C4: a causal form exists; a decoder-only model is our extension",
         language,
         "luna l=16",
+        "softmax",
         margin=0.05,
         relative=True,
-        source="C4: a causal form exists; a decoder-only model is our extension",
     ),
     not_worse(
         "no loss at 784 tokens",
         "Sixty-four slots read FashionMNIST pixel by pixel no worse than softmax attention, by a margin of 2 points",
+        ENOUGH,
         long_pixels,
         "luna l=64",
+        "softmax",
+        margin=0.02,
     ),
     Claim(
         "the maps are thin",

@@ -11,11 +11,12 @@ from functools import partial
 
 import torch
 
-from refattn import data, measure
+from refattn import data
 from refattn.attention.mega import mega_weights
 from refattn.layers.ema import CHUNK
 from refattn.models import CausalLM, Classifier
-from refattn.reproduce.costs import forward_times, layer_counts
+from refattn.reproduce.claims import about, better, not_worse
+from refattn.reproduce.costs import forward_times, kept_beyond_inputs, layer_counts
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
 from refattn.reproduce.verdict import Claim
 
@@ -139,15 +140,10 @@ LAYERS = {"softmax": ("softmax", {}), "mega": ("mega", {"max_len": 8192}), "mega
 
 
 def kept_weights(chunks, tokens, width, value_width):
-    """Attention weights, a number each, that autograd keeps when every token reads its chunk of `tokens` tokens.
-
-    Found as the bytes kept beyond those of k, v and the scaled q, in float32.
-    """
-    widths = (width, width, value_width)
-    q, k, v = (torch.zeros(1, chunks, tokens, w, requires_grad=True) for w in widths)
+    """Attention weights, a number each, that autograd keeps when every token reads its chunk of `tokens` tokens."""
     bias = torch.zeros(tokens, tokens)
-    inputs = sum(x.numel() for x in (q, k, v))
-    return measure.saved_bytes(lambda q, k, v: mega_weights(q, k, bias) @ v, q, k, v) // q.element_size() - inputs
+    shapes = ((1, chunks, tokens, w) for w in (width, width, value_width))
+    return kept_beyond_inputs(lambda q, k, v: mega_weights(q, k, bias) @ v, *shapes)
 
 
 def count_costs(layers, ns, dim, heads):
@@ -212,30 +208,16 @@ LRA = "C6: ahead of all others on Long Range Arena (Table 2)"
 FUNCTIONS = "C4: Laplace is best on images, 90.43 against 89.87 for softmax (Table 3)"
 
 
-def better(name, statement, part, method, baseline, source):
-    compared = {"task": part.name, "metric": part.metric, "method": method, "baseline": baseline}
-    return Claim(name, statement, source, rule="superiority", **compared)
-
-
-def not_worse(name, statement, part, method, baseline, source, margin=0.03):
-    compared = {"task": part.name, "metric": part.metric, "method": method, "baseline": baseline}
-    return Claim(name, statement, source, rule="non-inferiority", margin=margin, **compared)
-
-
-def about(part, metric, method, baseline=None):
-    return {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-
-
 def of_images(part, what):
     """The paper's statements about images read pixel by pixel."""
     alone = f"Mega reads {what} better than the same layers without their moving averages"
     laplace = f"The Laplace function reads {what} better than softmax in the same layers"
     little = f"In chunks of two rows Mega loses at most 3 points on {what}"
     return (
-        better(f"better on {what}", f"Mega reads {what} better than softmax attention", part, "mega", "softmax", LRA),
-        better(f"the average is decisive on {what}", alone, part, "mega", "mega h=0", DECISIVE),
-        not_worse(f"chunks lose little on {what}", little, part, "mega chunks", "mega", CHEAP),
-        better(f"Laplace is better on {what}", laplace, part, "mega laplace", "mega", FUNCTIONS),
+        better(f"better on {what}", f"Mega reads {what} better than softmax attention", LRA, part, "mega", "softmax"),
+        better(f"the average is decisive on {what}", alone, DECISIVE, part, "mega", "mega h=0"),
+        not_worse(f"chunks lose little on {what}", little, CHEAP, part, "mega chunks", "mega", margin=0.03),
+        better(f"Laplace is better on {what}", laplace, FUNCTIONS, part, "mega laplace", "mega"),
     )
 
 
@@ -252,37 +234,38 @@ claims = (
     better(
         "the average crosses the border",
         "With a moving average of 8 dimensions chunks know more than without one of what lies beyond their border",
+        CHEAP,
         border,
         "chunks h=8",
         "chunks h=0",
-        CHEAP,
     ),
     not_worse(
         "one dimension is most of it",
         "One dimension is no worse than eight at the same task, by a margin of 5 points",
+        DECISIVE,
         border,
         "chunks h=1",
         "chunks h=8",
-        DECISIVE,
         margin=0.05,
     ),
     better(
         "it helps full attention too",
         "Where attention sees everything, the average still adds to it on that task",
+        DECISIVE,
         border,
         "full h=8",
         "full h=0",
-        DECISIVE,
     ),
     not_worse(
         "chunks lose little at the border",
         "Chunks lose at most 3 points against full attention, asked only beyond their border",
+        CHEAP,
         border,
         "chunks h=8",
         "full h=8",
-        CHEAP,
+        margin=0.03,
     ),
-    better("better on ListOps", "Mega evaluates lists better than softmax attention", lists, "mega", "softmax", LRA),
+    better("better on ListOps", "Mega evaluates lists better than softmax attention", LRA, lists, "mega", "softmax"),
     *of_images(pixels, "digits"),
     *of_images(clothes, "clothes"),
     Claim(

@@ -13,6 +13,7 @@ from functools import partial
 
 from refattn import data
 from refattn.models.momentum import MomentumLM
+from refattn.reproduce.claims import about, better
 from refattn.reproduce.costs import build_layers, forward_times, layer_counts
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
 from refattn.reproduce.verdict import Claim
@@ -152,37 +153,36 @@ SAME_COST = "claim 1: at the linear memory and time of linear attention (abstrac
 GAP = "the title: closing the performance gap between self-attention and its linearization"
 
 
-def about(part, metric, method, baseline=None):
-    return {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-
-
-def better(name, statement, source, method, baseline="linear", part=copied):
-    return Claim(name, statement, source, rule="superiority", **about(part, part.metric, method, baseline))
-
-
 claims = (
     better(
         "a velocity helps to copy",
         "With β = 0.9 and γ = 1 − β momentum copies better than linear attention at the same steps",
         OPTIMISES,
+        copied,
         "momentum",
+        "linear",
     ),
     better(
         "so it does as the authors set it",
         "With the authors' β = 0.1 and γ = 0.6 momentum copies better than linear attention",
         OPTIMISES,
+        copied,
         "momentum β=0.1",
+        "linear",
     ),
     better(
         "so it does as the authors train it",
         "Trained with weights of the total length, momentum copies better than linear attention",
         OPTIMISES,
+        copied,
         "authors' form",
+        "linear",
     ),
     better(
         "distances are what helps",
         "Weights by distance copy better than weights of the total length, which are nearly constant",
         "our question: is it momentum, or a rescaling?",
+        copied,
         "momentum",
         "authors' form",
     ),
@@ -198,12 +198,15 @@ claims = (
         "the state may set its own β",
         "An adaptive β on the state copies better than linear attention",
         "the authors' code: adaptive state, for recurrent use",
+        copied,
         "adaptive state",
+        "linear",
     ),
     better(
         "the connection helps further",
         "With momentum on the residual connection, too, momentum copies better",
         CONNECTS,
+        copied,
         "momentum + connection",
         "momentum",
     ),
@@ -211,6 +214,7 @@ claims = (
         "the adaptive connection helps further",
         "With an adaptive connection momentum copies better than without",
         CONNECTS,
+        copied,
         "momentum + adaptive",
         "momentum",
     ),
@@ -236,16 +240,17 @@ claims = (
         "a velocity helps to copy far",
         "At the authors' length momentum copies better than linear attention",
         OPTIMISES,
+        copied_longer,
         "momentum",
-        part=copied_longer,
+        "linear",
     ),
     better(
         "distances are what helps, far",
         "At the authors' length weights by distance copy better than weights of the total length",
         "our question: is it momentum, or a rescaling?",
+        copied_longer,
         "momentum",
         "authors' form",
-        copied_longer,
     ),
     Claim(
         "the state is two matrices and a vector",

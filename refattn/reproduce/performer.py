@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from refattn import data
 from refattn.models import CausalLM
+from refattn.reproduce.claims import about, better, not_worse
 from refattn.reproduce.costs import build_layers, forward_times, layer_counts, state_numbers
 from refattn.reproduce.estimates import SHARED, estimated_weights, overlaps
 from refattn.reproduce.frame import BUDGETS, Comparison, Experiment, Measurement, PaperNumber, Plan
@@ -166,38 +167,28 @@ FAMILY = "linear attention, abstract: the same quality at linear cost"
 COSINE = "cosFormer, abstract: non-negative weights and a re-weighting that concentrates them explain softmax"
 
 
-def about(part, metric, method, baseline=None):
-    return {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-
-
-def better(name, statement, source, part, method, baseline):
-    metric = getattr(part, "metric", SHARED)
-    return Claim(name, statement, source, rule="superiority", **about(part, metric, method, baseline))
-
-
-def not_worse(name, statement, source, part, method, margin=0.02, **more):
-    compared = about(part, part.metric, method, "softmax")
-    return Claim(name, statement, source, rule="non-inferiority", margin=margin, **compared, **more)
-
-
 def copies(part, method, source, where):
     text = f"The map of {method} copies {where} no worse than softmax attention, by a margin of 2 points"
-    return not_worse(f"{method} copies {where}", text, source, part, method)
+    return not_worse(f"{method} copies {where}", text, source, part, method, "softmax", margin=0.02)
 
 
 def models_text(method, source):
     text = f"Causal {method}'s loss is at most 5 % above softmax attention's"
-    return not_worse(f"{method} models text", text, source, neutral, method, margin=0.05, relative=True)
+    return not_worse(f"{method} models text", text, source, neutral, method, "softmax", margin=0.05, relative=True)
 
 
 def orthogonal(part, size):
     text = f"At entries of size {size}, 64 orthogonal rows find more of softmax's map than 64 independent ones"
-    return better(f"orthogonal rows, size {size}", text, FAVOR, part, "orthogonal m=64", "independent m=64")
+    return better(
+        f"orthogonal rows, size {size}", text, FAVOR, part, "orthogonal m=64", "independent m=64", metric=SHARED
+    )
 
 
 def positive(part, size):
     text = f"At entries of size {size}, 64 positive features find more of softmax's map than 64 sines and cosines"
-    return better(f"positive features, size {size}", text, FAVOR, part, "orthogonal m=64", "trigonometric m=64")
+    return better(
+        f"positive features, size {size}", text, FAVOR, part, "orthogonal m=64", "trigonometric m=64", metric=SHARED
+    )
 
 
 def as_computed(name, metric, method, statement):
@@ -234,6 +225,7 @@ claims = (
         middle,
         "orthogonal m=256",
         "orthogonal m=64",
+        metric=SHARED,
     ),
     orthogonal(small, 0.5),
     orthogonal(middle, 1),

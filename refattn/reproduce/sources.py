@@ -15,7 +15,7 @@ from refattn import attention, data, models
 ROOT = Path(refattn.__file__).parent
 ALWAYS = ("refattn.reproduce.cells",)  # trains and measures
 LISTS = ("refattn", "refattn.attention", "refattn.data", "refattn.models", "refattn.reproduce")
-JUDGES = ("frame", "verdict", "results", "figure", "sources")  # of reproduce: they read numbers and make none
+JUDGES = ("frame", "claims", "verdict", "results", "figure", "sources")  # of reproduce: they read numbers and make none
 
 
 def code_digest(experiment_file):

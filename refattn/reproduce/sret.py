@@ -9,6 +9,7 @@ hundred passes, where three were looked at: no other network here has that depth
 """
 
 from refattn import data
+from refattn.reproduce.claims import about, better, not_worse
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
 from refattn.reproduce.recursion import (
     CHASERS,
@@ -129,19 +130,6 @@ PARTS = "C4: NLL layers and coefficients help on top (recalled, unverified)"
 DEPTH = "C5: networks of 100 to 1,000 shared layers can be trained (abstract; ImageNet)"
 
 
-def about(part, metric, method, baseline):
-    return {"task": part.name, "metric": metric, "method": method, "baseline": baseline}
-
-
-def better(name, statement, source, part, method, baseline):
-    return Claim(name, statement, source, rule="superiority", **about(part, "accuracy", method, baseline))
-
-
-def not_worse(name, statement, source, part, method, baseline, **more):
-    paired = about(part, "accuracy", method, baseline)
-    return Claim(name, statement, source, rule="non-inferiority", margin=0.02, **paired, **more)
-
-
 claims = (
     better(
         "a second pass is worth something",
@@ -159,6 +147,7 @@ claims = (
         "2 passes",
         "2 blocks",
         control="1 pass",
+        margin=0.02,
     ),
     better(
         "passes beat blocks where depth is scarce",
@@ -192,6 +181,7 @@ claims = (
         "2 passes, NLL, slices 2-1",
         "2 passes, NLL",
         control="1 pass",
+        margin=0.02,
     ),
     better(
         "a second pass helps on digits",
@@ -208,6 +198,7 @@ claims = (
         neutral,
         "2 passes, slices 4-2",
         "2 passes",
+        margin=0.02,
     ),
     better(
         "slices beat plain passes at equal FLOPs",
@@ -256,6 +247,7 @@ claims = (
         photographs,
         "2 passes, NLL",
         "4 blocks",
+        margin=0.02,
     ),
     not_worse(
         "slices lose nothing on photographs",
@@ -264,6 +256,7 @@ claims = (
         photographs,
         "2 passes, NLL, slices 4-2",
         "2 passes, NLL",
+        margin=0.02,
     ),
     not_worse(
         "slices lose nothing on clothes",
@@ -272,6 +265,7 @@ claims = (
         clothes,
         "2 passes, slices 4-2",
         "2 passes",
+        margin=0.02,
     ),
     Claim(
         "compute is as reported",

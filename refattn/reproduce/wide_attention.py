@@ -15,6 +15,7 @@ from refattn.models.transformer import Classifier
 from refattn.models.vit import ViT
 from refattn.models.wide_attention import WideClassifier, shapes
 from refattn.reproduce.aspect_ratio import Grid, count_shapes, explain, grid, time_shapes
+from refattn.reproduce.claims import not_worse
 from refattn.reproduce.frame import Comparison, Experiment, Measurement, PaperNumber, Plan
 from refattn.reproduce.verdict import Claim
 
@@ -218,11 +219,6 @@ READABLE = "claim 6: the only layer's weights show which tokens are used (introd
 OURS = "our question: is it the shape, or the size?"
 
 
-def no_worse(name, statement, part, method, baseline, source=ON_AVERAGE):
-    paired = {"rule": "non-inferiority", "metric": "accuracy", "margin": POINTS}
-    return Claim(name, statement, source, task=part.name, method=method, baseline=baseline, **paired)
-
-
 def exactly(name, statement, metric):
     rest = {"rule": "counted", "task": counts.name, "method": "network", "baseline": "formula"}
     return Claim(name, statement, SMALLER, metric=metric, **rest)
@@ -236,26 +232,30 @@ def readable(name, statement, method, baseline):
 SAME = "with all heads in one layer accuracy is no worse than in the deepest shape, by a margin of 1.5 points"
 deep, wide = "6×2", "1×12"
 claims = (
-    no_worse("softmax, on text", f"Softmax attention: {SAME}", pages, wide, deep),
-    no_worse(
+    not_worse("softmax, on text", f"Softmax attention: {SAME}", ON_AVERAGE, pages, wide, deep, margin=POINTS),
+    not_worse(
         "wide is no worse for its size",
         "One layer is no worse than one layer whose MLP has all the weights that the deepest shape has, by 1.5 points",
+        OURS,
         pages,
         wide,
         "1×12, as many weights",
-        OURS,
+        margin=POINTS,
     ),
-    no_worse("softmax, on lists", f"Softmax attention: {SAME}", lists, wide, deep),
-    no_worse(
+    not_worse("softmax, on lists", f"Softmax attention: {SAME}", ON_AVERAGE, lists, wide, deep, margin=POINTS),
+    not_worse(
         "one layer looks up twice",
         "Where a look-up needs the result of another, one layer is no worse than two, by 1.5 points",
+        "our question: what depth is for",
         look_ups,
         wide,
         "2×6",
-        "our question: what depth is for",
+        margin=POINTS,
     ),
     *(
-        no_worse(f"{label}, {where}", f"{who}: {SAME}", part, f"{group} {wide}", f"{group} {deep}")
+        not_worse(
+            f"{label}, {where}", f"{who}: {SAME}", ON_AVERAGE, part, f"{group} {wide}", f"{group} {deep}", margin=POINTS
+        )
         for part, where in ((ten_pages, "grid of text"), (ten_lists, "grid of lists"))
         for group, label, who in (
             ("ten", "ten mechanisms", "Mean of ten mechanisms"),
@@ -264,16 +264,25 @@ claims = (
         )
     ),
     *(
-        no_worse(f"four mechanisms, {where}", f"Mean of four mechanisms: {SAME}", part, "four 1×32", "four 4×8")
+        not_worse(
+            f"four mechanisms, {where}",
+            f"Mean of four mechanisms: {SAME}",
+            ON_AVERAGE,
+            part,
+            "four 1×32",
+            "four 4×8",
+            margin=POINTS,
+        )
         for part, where in ((longer_pages, "longer text"), (longer_lists, "longer lists"))
     ),
-    no_worse(
+    not_worse(
         "pictures, too",
         "On pictures one layer is no worse than four, by 1.5 points",
+        "claim 9, the contrary: widening costs accuracy on images (recalled, unverified)",
         clothes,
         "1×32",
         "4×8",
-        "claim 9, the contrary: widening costs accuracy on images (recalled, unverified)",
+        margin=POINTS,
     ),
     exactly("the size follows from the shape", "All weights are those of eq. (4)", "weights"),
     exactly("attention has the same weights in every shape", "4 D T d_h, whatever L", "attention_weights"),
