@@ -84,12 +84,30 @@ def test_a_luna_decoder_begins_with_the_encoder_s_packed_sequence():
     assert model.encoder.blocks[-1].self_attention.norm is not None, "the decoder reads the encoder's last P"
 
 
-def test_encoder_decoder_generates_what_decoding_the_prefix_gives():
-    model = EncoderDecoder(11, attention="luna", num_layers=2, **SMALL).double().eval()
-    source, tokens = ids(2, 8), ids(2, 1)
-    tokens = model.generate(source, tokens, 5)
+@pytest.mark.parametrize("cross", ["softmax", "linear", "luna"])
+@pytest.mark.parametrize("names", ["softmax", "linear", "luna", ["momentum", "luna"]], ids=str)
+def test_encoder_decoder_generates_what_decoding_the_prefix_gives(names, cross):
+    model = EncoderDecoder(11, attention=names, cross_attention=cross, num_layers=2, **SMALL).double().eval()
+    assert model.decoder.can_step() == (cross != "luna"), "Luna's cross attention packs the context for each layer anew"
+    source, mask = ids(2, 8), torch.arange(8)[None] >= torch.tensor([8, 5])[:, None]
+    tokens = model.generate(source, ids(2, 1), 5, key_padding_mask=mask)
     for t in range(1, 6):
-        assert torch.equal(model(source, target=tokens[:, :t])[:, -1].argmax(-1), tokens[:, t])
+        logits = model(source, target=tokens[:, :t], key_padding_mask=mask)[:, -1]
+        assert torch.equal(logits.argmax(-1), tokens[:, t])
+
+
+@pytest.mark.parametrize("cross", ["softmax", "linear"])
+def test_a_decoder_that_keeps_what_it_read_has_the_logits_of_one_that_reads_again(cross):
+    model = EncoderDecoder(11, attention=["softmax", "luna"], cross_attention=cross, num_layers=2, **SMALL).double()
+    source, target = ids(3, 8), ids(3, 6)
+    mask = torch.arange(8)[None] >= torch.tensor([8, 5, 2])[:, None]
+    encoded, carries = model.eval().encode(source, key_padding_mask=mask)
+    wanted = model.decode(target, encoded, carries, key_padding_mask=mask)
+    state, found = model.init_state(encoded, carries, key_padding_mask=mask), []
+    for token in target.unbind(1):
+        logits, state = model.step(token, state)
+        found.append(logits)
+    torch.testing.assert_close(torch.stack(found, 1), wanted, rtol=1e-9, atol=1e-10)
 
 
 @every_stack

@@ -23,7 +23,9 @@ depth (the momentum connection) is a residual of its own kind, in `refattn/layer
 matrix that the mechanism applies implicitly (G = heads unless the docstring says otherwise), and its own parts.
 
 **Steps.** Mechanisms with "step" in `forms` are also recurrences: `init_state(batch_size, carry=None)` and
-`step(x_t, state) -> (y_t, state)`, with `x_t, y_t: [B, D]`, equal to the causal parallel form token by token.
+`step(x_t, state) -> (y_t, state)`, with `x_t, y_t: [B, D]`, equal to the causal parallel form token by token. A cross
+layer whose queries do not depend on each other may split its work likewise: `read_context(context, key_padding_mask)`,
+once, and `answer(x_t, read) -> y_t`, for each query as it comes; a decoder that writes uses both.
 
 **Projections** are a module of their own (`Projections`), handed in by whoever wants to share or replace them: another
 object with its attributes `query`, `key`, `value`, `output` (each with `weight` and `bias`) and methods will do; `bias`

@@ -196,6 +196,20 @@ class LinearAttention(Attention):
         y = (numerator / (denominator + self.eps)).to(v.dtype)
         return self.projections.merge(y[:, :, None])[:, 0], state
 
+    def read_context(self, context, key_padding_mask=None):
+        """What cross attention keeps of a context [B, M, D]: the sums of eq. (2), S [B, H, d, d_v] and z [B, H, d]."""
+        k, v = self.projections.keys_values(context)
+        phi_k = self.feature_map(k)
+        if key_padding_mask is not None:
+            phi_k = phi_k.masked_fill(key_padding_mask[:, None, :, None], 0.0)
+        return {"S": phi_k.transpose(-1, -2) @ v, "z": phi_k.sum(2)}
+
+    def answer(self, x_t, read):
+        """Cross attention of one query [B, D] to a context that was read: [B, D], O(d d_v) a head whatever M was."""
+        phi_q = self.feature_map(self.projections.queries(x_t[:, None]))  # [B, H, 1, d]
+        y = phi_q @ read["S"] / (phi_q @ read["z"][..., None] + self.eps)
+        return self.projections.merge(y)[:, 0]
+
 
 def prefix_states(k, v, *, feature_map=elu_feature_map):
     """Every state of eq. (2), for pictures and proofs only: it takes O(N d d_v) memory, which the fast form avoids.

@@ -141,6 +141,17 @@ class SoftmaxAttention(Attention):
         y = softmax_attention(q, state["keys"], state["values"])
         return self.projections.merge(y)[:, 0], state
 
+    def read_context(self, context, key_padding_mask=None):
+        """What cross attention keeps of a context [B, M, D]: keys and values [B, H, M, d], and the mask [B, M]."""
+        keys, values = self.projections.keys_values(context)
+        return {"keys": keys, "values": values, "mask": key_padding_mask}
+
+    def answer(self, x_t, read):
+        """Cross attention of one query [B, D] to a context that was read: [B, D], O(M d) a head."""
+        q = self.projections.queries(x_t[:, None])
+        y = softmax_attention(q, read["keys"], read["values"], key_padding_mask=read["mask"])
+        return self.projections.merge(y)[:, 0]
+
 
 def from_torch(mha: nn.MultiheadAttention) -> SoftmaxAttention:
     """`SoftmaxAttention.from_torch`, for reading as a sentence: `softmax.from_torch(mha)`."""

@@ -12,8 +12,6 @@ neither, the tokens so far: `rereading`.
 import torch
 from torch.utils._pytree import tree_map
 
-from refattn.models.transformer import choose
-
 
 def select(state, rows):
     """The state of these rows of the batch, [R] indices, in this order; a row may be taken more than once."""
@@ -35,10 +33,17 @@ def rereading(read, context, like):
     return step, {"tokens": empty, "context": context}
 
 
+def choose(logits, temperature, generator):
+    """One token per row of logits [B, V], as [B, 1]: the likeliest at temperature 0, else a draw."""
+    if temperature == 0:
+        return logits.argmax(-1, keepdim=True)
+    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+
+
 def read_prompt(step, state, tokens):
     """Logits [B, V] after the last of tokens [B, N], and the state. Raises: ValueError for an empty prompt."""
     if tokens.dim() != 2 or tokens.shape[1] == 0:
-        raise ValueError(f"tokens have shape {tuple(tokens.shape)}: wanted [B, N] with at least one token")
+        raise ValueError(f"the prompt has shape {tuple(tokens.shape)}: wanted [B, N] with at least one token")
     for token in tokens.unbind(1):
         logits, state = step(token, state)
     return logits, state

@@ -18,7 +18,7 @@ Written is post-LN, the authors' form; norm="pre" moves each LN to its sub-layer
 import torch
 from torch import nn
 
-from refattn.attention.softmax import SoftmaxAttention, softmax_attention
+from refattn.attention.softmax import SoftmaxAttention
 from refattn.layers.residual import Residual
 from refattn.layers.tied_embedding import TiedEmbedding
 from refattn.models.decoding import beam_search, generate, rereading
@@ -66,12 +66,12 @@ class DecoderLayer(nn.Module):
         own = attend("self", self.self_attention, key_padding_mask=key_padding_mask)
         return self.run(x, own, attend("cross", self.cross_attention, encoded, key_padding_mask=context_mask))
 
-    def init_state(self, encoded):
+    def init_state(self, encoded, context_mask=None):
         """Nothing of the target yet; the source's keys and values [B, H, S, d], computed once."""
-        keys, values = self.cross_attention.projections.keys_values(encoded)
-        return {"self": self.self_attention.init_state(len(encoded)), "keys": keys, "values": values}
+        read = self.cross_attention.read_context(encoded, context_mask)
+        return {"self": self.self_attention.init_state(len(encoded)), "cross": read}
 
-    def step(self, x_t, state, context_mask=None):
+    def step(self, x_t, state):
         """One target token [B, D]: its output and the new state."""
         after = dict(state)
 
@@ -79,14 +79,7 @@ class DecoderLayer(nn.Module):
             y_t, after["self"] = self.self_attention.step(x_t, state["self"])
             return y_t
 
-        def attend_cross(x_t):
-            maps = self.cross_attention.projections
-            y = softmax_attention(
-                maps.queries(x_t[:, None]), state["keys"], state["values"], key_padding_mask=context_mask
-            )
-            return maps.merge(y)[:, 0]
-
-        return self.run(x_t, attend_self, attend_cross), after
+        return self.run(x_t, attend_self, lambda x_t: self.cross_attention.answer(x_t, state["cross"])), after
 
 
 class EdgeFormer(nn.Module):
@@ -177,16 +170,16 @@ class EdgeFormer(nn.Module):
         return self.decode(target, *self.encode(source))
 
     def init_state(self, encoded, context_mask=None):
-        """Before the first target token: a cache a layer, the source's mask, and how many tokens came, [B]."""
+        """Before the first target token: a cache a layer, and how many tokens came, [B]."""
         count = torch.zeros(len(encoded), dtype=torch.int64, device=encoded.device)
-        return {"layers": [layer.init_state(encoded) for layer in self.decoder], "mask": context_mask, "count": count}
+        return {"layers": [layer.init_state(encoded, context_mask) for layer in self.decoder], "count": count}
 
     def step(self, token, state):
         """Target ids [B], real ones: logits [B, V] for the next, and the new state. See `decoding.py`."""
         count = state["count"] + 1
         x_t, after = self.embedding(token[:, None], self.pad + count[:, None])[:, 0], []
         for layer, cache in zip(self.decoder, state["layers"], strict=True):
-            x_t, cache = layer.step(x_t, cache, state["mask"])
+            x_t, cache = layer.step(x_t, cache)
             after.append(cache)
         return self.embedding.logits(self.norm(x_t)), state | {"layers": after, "count": count}
 

@@ -92,12 +92,21 @@ class Block(nn.Module):
             x, carries = self.attend(self.cross_attention, self.cross_residual, x, carries, maps, "cross", **other)
         return self.feed(x), carries
 
+    def can_step(self):
+        """Whether the block can take one token at a time: a recurrence, and cross attention that reads once."""
+        reads_once = self.cross_attention is None or hasattr(self.cross_attention, "read_context")
+        return "step" in self.self_attention.forms and reads_once
+
     def step(self, x_t, state, carries):
-        """One token `[B, D]`: its output, the attention's new state, and the carries of the connections."""
+        """One token `[B, D]`: its output, the new state ("self", in a decoder "cross"), the connections' carries."""
         residual = self.self_residual
-        y, state = self.self_attention.step(x_t if residual is None else residual.before(x_t), state)
+        read = x_t if residual is None else residual.before(x_t)
+        y, own = self.self_attention.step(read, state["self"])
         x_t, carries = self.add(residual, x_t, y, carries, "self")
-        return self.feed(x_t), state, carries
+        if self.cross_attention is not None:
+            y = self.cross_attention.answer(self.cross_residual.before(x_t), state["cross"])
+            x_t, carries = self.add(self.cross_residual, x_t, y, carries, "cross")
+        return self.feed(x_t), state | {"self": own}, carries
 
 
 class Stack(nn.Module):
@@ -184,18 +193,23 @@ class Stack(nn.Module):
         return (x if self.norm is None else self.norm(x)), carries
 
     def can_step(self):
-        """Whether every layer is also a recurrence."""
-        return all("step" in block.self_attention.forms and block.cross_attention is None for block in self.blocks)
+        """Whether every layer can take one token at a time."""
+        return all(block.can_step() for block in self.blocks)
 
-    def init_state(self, batch_size):
-        """The state of every layer before the first token."""
-        carries, states = {}, []
+    def init_state(self, batch_size, carries=None, *, context=None, context_mask=None):
+        """The state of every layer before the first token; a decoder reads its context [B, M, D] here, once.
+
+        carries: chains that began before this stack.
+        """
+        carries, states = {} if carries is None else carries, []
         for block in self.blocks:
             layer = block.self_attention
             chain = layer.chain_name(cross=False, is_causal=True)
-            state = layer.init_state(batch_size, carry=carries.get(chain))
-            if chain is not None and "carry" in state:
-                carries[chain] = state["carry"]
+            state = {"self": layer.init_state(batch_size, carry=carries.get(chain))}
+            if chain is not None and "carry" in state["self"]:
+                carries = carries | {chain: state["self"]["carry"]}
+            if block.cross_attention is not None:
+                state["cross"] = block.cross_attention.read_context(context, context_mask)
             states.append(state)
         return states
 

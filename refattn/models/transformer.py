@@ -9,6 +9,7 @@ from torch import nn
 
 from refattn.layers.embedding import Embedding
 from refattn.layers.residual import Residual
+from refattn.models.decoding import generate, rereading
 from refattn.models.stack import Stack, seeded
 
 
@@ -133,32 +134,28 @@ class CausalLM(nn.Module):
 
     attention_maps = Classifier.attention_maps
 
-    @torch.no_grad()
-    def generate(self, prompt, length, *, temperature=0.0, generator=None):
-        """Continue `prompt [B, N]` by `length` tokens: [B, N + length].
+    def init_state(self, batch_size):
+        """Before the first token: a state a layer, and how many tokens came."""
+        return {"layers": self.decoder.init_state(batch_size), "count": 0}
+
+    def step(self, token, state):
+        """Ids [B] of one token: logits [B, vocab] for the next, and the new state. See `decoding.py`."""
+        x_t = self.embedding(token[:, None], start=state["count"])[:, 0]
+        x_t, layers = self.decoder.step(x_t, state["layers"])
+        return self.head(x_t), {"layers": layers, "count": state["count"] + 1}
+
+    def generate(self, prompt, length, **options):
+        """Continue `prompt [B, N]` by at most `length` tokens: [B, N + length].
 
         With step forms in every layer each token costs what the mechanism's step costs; otherwise the whole prefix is
-        read again for every token. temperature 0 takes the likeliest token, else tokens are drawn by `generator`.
+        read again for every token. options: temperature, generator and end of `decoding.generate`.
 
         Raises: ValueError for an empty prompt or a negative temperature.
         """
-        if prompt.dim() != 2 or prompt.shape[1] == 0:
-            raise ValueError(f"prompt has shape {tuple(prompt.shape)}: wanted [B, N] with at least one token")
-        if temperature < 0:
-            raise ValueError(f"temperature={temperature}: wanted 0 (likeliest token) or a positive number")
-        tokens = prompt
-        states = self.decoder.init_state(len(prompt)) if self.decoder.can_step() else None
-        read = 0  # tokens that the states have seen
-        for _ in range(length):
-            if states is None:
-                logits = self(tokens)[:, -1]
-            else:
-                for place in range(read, tokens.shape[1]):
-                    x_t = self.embedding(tokens[:, place : place + 1], start=place)[:, 0]
-                    x_t, states = self.decoder.step(x_t, states)
-                read, logits = tokens.shape[1], self.head(x_t)
-            tokens = torch.cat([tokens, choose(logits, temperature, generator)], 1)
-        return tokens
+        if self.decoder.can_step():
+            return generate(self.step, self.init_state(len(prompt)), prompt, length, **options)
+        step, state = rereading(lambda tokens, _: self(tokens), None, prompt)
+        return generate(step, state, prompt, length, **options)
 
 
 class EncoderDecoder(nn.Module):
@@ -232,19 +229,26 @@ class EncoderDecoder(nn.Module):
         self.decode(target, encoded, carries, key_padding_mask=key_padding_mask, maps=maps["decoder"])
         return maps
 
+    def init_state(self, encoded, carries, *, key_padding_mask=None):
+        """Before the first target token: a state a layer, the source read once, and how many tokens came."""
+        reads = {"context": encoded, "context_mask": key_padding_mask}
+        return {"layers": self.decoder.init_state(len(encoded), carries, **reads), "count": 0}
+
+    def step(self, token, state):
+        """Target ids [B] of one token: logits [B, vocab] for the next, and the new state. See `decoding.py`."""
+        x_t = self.target(token[:, None], start=state["count"])[:, 0]
+        x_t, layers = self.decoder.step(x_t, state["layers"])
+        return self.head(x_t), {"layers": layers, "count": state["count"] + 1}
+
     @torch.no_grad()
-    def generate(self, source, start, length, *, key_padding_mask=None, temperature=0.0, generator=None):
-        """Target ids [B, N + length] that continue `start [B, N]`; the source is encoded once."""
+    def generate(self, source, start, length, *, key_padding_mask=None, **options):
+        """Target ids [B, N + length] that continue `start [B, N]`; the source is encoded once.
+
+        Where every layer can take one token at a time, no token is read twice. options: as `CausalLM.generate`.
+        """
         encoded, carries = self.encode(source, key_padding_mask=key_padding_mask)
-        tokens = start
-        for _ in range(length):
-            logits = self.decode(tokens, encoded, carries, key_padding_mask=key_padding_mask)[:, -1]
-            tokens = torch.cat([tokens, choose(logits, temperature, generator)], 1)
-        return tokens
-
-
-def choose(logits, temperature, generator):
-    """One token per row of logits [B, vocab], as [B, 1]: the likeliest at temperature 0, else a draw."""
-    if temperature == 0:
-        return logits.argmax(-1, keepdim=True)
-    return torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator)
+        masks = {"key_padding_mask": key_padding_mask}
+        if self.decoder.can_step():
+            return generate(self.step, self.init_state(encoded, carries, **masks), start, length, **options)
+        step, state = rereading(lambda tokens, _: self.decode(tokens, encoded, carries, **masks), None, start)
+        return generate(step, state, start, length, **options)

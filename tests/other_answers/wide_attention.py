@@ -43,8 +43,18 @@ def decompose_by_matmul(x, A, V, W_o, mlp):
     return x, heads, mlp(heads.flatten(0, 1).sum(0) + x)
 
 
+def pooled_text_by_text(x, padding):
+    return torch.stack([text[~hidden].mean(0) for text, hidden in zip(x, padding, strict=True)])
+
+
+def pooled_by_product(x, padding):
+    share = (~padding).to(x.dtype)
+    return (share / share.sum(1, keepdim=True))[:, None].bmm(x)[:, 0]
+
+
 ANSWERS = {
     "wide_attention.weights": (weights_by_shapes, weights_per_layer),
     "wide_attention.attention": (attention_by_loop, attention_by_torch),
     "wide_attention.decompose": (decompose_by_loop, decompose_by_matmul),
+    "wide_attention.pooled": (pooled_text_by_text, pooled_by_product),
 }

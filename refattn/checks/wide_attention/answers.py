@@ -99,3 +99,24 @@ def decompose_unweighted(x, A, V, W_o, mlp):
     W = W_o.unflatten(1, (len(A), -1))
     heads = torch.einsum("hjd,ehd->hje", V, W)
     return x, heads, mlp(x + heads.sum((0, 1)))
+
+
+def pooled(x, padding):
+    words = x.masked_fill(padding[..., None], 0.0)
+    return words.sum(1) / (~padding).sum(1, keepdim=True)
+
+
+def pooled_over_all(x, padding):
+    return x.masked_fill(padding[..., None], 0.0).mean(1)
+
+
+def pooled_with_padding(x, padding):
+    return x.mean(1)
+
+
+def pooled_padding_only(x, padding):
+    return pooled(x, ~padding)
+
+
+def pooled_one_count(x, padding):
+    return x.masked_fill(padding[..., None], 0.0).sum(1) / (~padding).sum(1).max()
