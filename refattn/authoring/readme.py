@@ -60,7 +60,8 @@ def costs():
         return "*No bench is recorded yet: `python -m refattn bench --record` makes one.*"
     found = bench.load()
     place = found["environment"]
-    where = f"*{place['processor']}, {place['threads']} threads, torch {place['torch']}; width 64, 4 heads, batch 1.*"
+    threads = "one thread" if place["threads"] == 1 else f"{place['threads']} threads"
+    where = f"*{place['processor']}, {threads}, torch {place['torch']}; width 64, 4 heads, batch 1.*"
     parts = ["Forward pass of one layer:", bench.summary_table(found["rows"]), where]
     if found["peers"]:
         parts += ["Ours in times of theirs (below 1 is faster, or smaller), median (least–most) of rounds in turn:"]
