@@ -6,6 +6,7 @@ A shape is (layers, heads of each); its name is "6×2".
 from dataclasses import dataclass, field
 from functools import partial
 from statistics import fmean
+from types import SimpleNamespace
 
 import torch
 from scipy import stats
@@ -129,6 +130,39 @@ def time_shapes(shapes, ns, sizes, rounds, min_seconds, device="cpu"):
             found[name]["by_length"].append(float(f"{times.seconds[name][0]:.4g}"))
             found[name]["seconds"] = [float(f"{second:.4g}") for second in times.rounds[name]]
     return {"ns": list(ns), "variants": found}
+
+
+def weigh_grid(make, mechanisms, shapes, groups, tokens, vocab_size, num_classes, rounds, min_seconds):
+    """What the networks of a grid weigh, keep for the backward pass of one sequence, and take to answer one.
+
+    The shapes of a mechanism are timed in turn. Of a group, the sums over its mechanisms, round by round.
+    Args: make, groups: as in `grid`.  tokens: of the sequence, without the CLS token.
+    Returns: {"shapes", "tokens", "variants": {name: {"weights": [one], "saved_bytes": [one], "seconds": [a round]}}}.
+    """
+    task = SimpleNamespace(vocab_size=vocab_size, num_classes=num_classes, max_len=tokens)
+    ids, found = torch.arange(tokens)[None] % vocab_size, {}
+    names = {shape: "{}×{}".format(*shape) for shape in map(tuple, shapes)}
+    for mechanism in mechanisms:
+        models = {name: make(task, 0, mechanism=mechanism, shape=shape).eval() for shape, name in names.items()}
+        with torch.no_grad():
+            calls = {name: partial(model, ids) for name, model in models.items()}
+            times = measure.latency(calls, rounds=rounds, min_seconds=min_seconds)
+        for name, model in models.items():
+            found[f"{mechanism} {name}"] = {
+                "weights": [measure.count_parameters(model)],
+                "saved_bytes": [measure.saved_bytes(model, ids)],
+                "seconds": times.rounds[name],
+            }
+    for group, own in groups.items():
+        for name in names.values():
+            columns = [found[f"{mechanism} {name}"] for mechanism in own]
+            found[f"{group} {name}"] = {
+                key: [sum(place) for place in zip(*(column[key] for column in columns), strict=True)]
+                for key in columns[0]
+            }
+    for numbers in found.values():
+        numbers["seconds"] = [float(f"{second:.4g}") for second in numbers["seconds"]]
+    return {"shapes": [list(shape) for shape in shapes], "tokens": tokens, "variants": found}
 
 
 # ---- What attention weights explain ----------------------------------------------------------------------------------
