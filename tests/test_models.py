@@ -96,6 +96,32 @@ def test_encoder_decoder_generates_what_decoding_the_prefix_gives(names, cross):
         assert torch.equal(logits.argmax(-1), tokens[:, t])
 
 
+@pytest.mark.parametrize("names", ["softmax", "linear", "luna"])
+def test_beams_of_caches_write_what_beams_that_read_again_write(names, monkeypatch):
+    language = CausalLM(11, attention=names, num_layers=2, **SMALL).double().eval()
+    decoder = EncoderDecoder(11, attention=names, cross_attention="softmax", num_layers=2, **SMALL).double().eval()
+    source, mask = ids(3, 8), torch.arange(8)[None] >= torch.tensor([8, 5, 2])[:, None]
+    beams = {"beams": 3, "end": 4, "length_penalty": 0.6}
+
+    def write():
+        return language.generate(ids(3, 2), 6, **beams), decoder.generate(
+            source, ids(3, 2), 6, key_padding_mask=mask, **beams
+        )
+
+    assert language.decoder.can_step() and decoder.decoder.can_step()
+    cached = write()
+    monkeypatch.setattr(Stack, "can_step", lambda self: False)
+    assert all(torch.equal(a, b) for a, b in zip(cached, write(), strict=True))
+
+
+def test_beams_that_read_again_keep_to_their_own_source():
+    model = EncoderDecoder(11, attention="luna", num_layers=2, **SMALL).double().eval()
+    source, start = ids(3, 8), ids(3, 1)
+    together = model.generate(source, start, 5, beams=3)
+    for row in range(3):
+        assert torch.equal(model.generate(source[[row]], start[[row]], 5, beams=3), together[[row]])
+
+
 @pytest.mark.parametrize("cross", ["softmax", "linear"])
 def test_a_decoder_that_keeps_what_it_read_has_the_logits_of_one_that_reads_again(cross):
     model = EncoderDecoder(11, attention=["softmax", "luna"], cross_attention=cross, num_layers=2, **SMALL).double()
@@ -167,6 +193,8 @@ WRONG = {
     "an image of another shape": (lambda: ViT(8, 4)(torch.zeros(1, 3, 8, 8)), "images"),
     "an empty prompt": (lambda: CausalLM(11).generate(torch.zeros(1, 0, dtype=torch.long), 3), "prompt"),
     "a negative temperature": (lambda: CausalLM(11).generate(ids(1, 2), 3, temperature=-1.0), "temperature"),
+    "draws with beams": (lambda: CausalLM(11).generate(ids(1, 2), 3, temperature=1.0, beams=2), "with beams=2"),
+    "no beam at all": (lambda: CausalLM(11).generate(ids(1, 2), 3, beams=0), "beams=0"),
 }
 
 

@@ -50,15 +50,20 @@ def read_prompt(step, state, tokens):
 
 
 @torch.no_grad()
-def generate(step, state, tokens, length, *, end=None, temperature=0.0, generator=None):
-    """Continue tokens [B, N] by at most `length` tokens: greedily, or by draws at a temperature above 0.
+def generate(step, state, tokens, length, *, beams=1, end=None, temperature=0.0, generator=None, length_penalty=0.0):
+    """Continue tokens [B, N] by at most `length` tokens: greedily, by draws (temperature above 0), or by beam search.
 
     Args: end: id that ends a sequence; what follows it is `end` again, and nothing is written once all have ended.
+        beams, length_penalty: see `beam_search`; one beam is greedy, or draws.
     Returns: ids [B, N + length], or fewer.
-    Raises: ValueError for an empty prompt, a negative length or temperature.
+    Raises: ValueError for an empty prompt, a negative length or temperature, or a temperature with beams.
     """
     if temperature < 0 or length < 0:
         raise ValueError(f"length={length}, temperature={temperature}: wanted 0 or more")
+    if beams != 1:
+        if temperature:
+            raise ValueError(f"temperature={temperature} with beams={beams}: wanted one or the other")
+        return beam_search(step, state, tokens, length, beams=beams, end=end, length_penalty=length_penalty)[0]
     ended = torch.zeros(len(tokens), dtype=torch.bool, device=tokens.device)
     read = tokens
     for _ in range(length):

@@ -21,7 +21,7 @@ from torch import nn
 from refattn.attention.softmax import SoftmaxAttention
 from refattn.layers.residual import Residual
 from refattn.layers.tied_embedding import TiedEmbedding
-from refattn.models.decoding import beam_search, generate, rereading
+from refattn.models.decoding import generate, rereading
 from refattn.models.shared_encoder import SharedEncoder, pattern_of, shared_attentions, shared_nets
 from refattn.models.stack import seeded
 
@@ -191,24 +191,18 @@ class EdgeFormer(nn.Module):
         return maps
 
     @torch.no_grad()
-    def generate(
-        self, source, start, length, *, beams=1, end=None, cached=True, temperature=0.0, generator=None, **beam
-    ):
-        """Target ids that continue `start` [B, N] by at most `length`: greedy, drawn, or (beams > 1) by beam search.
+    def generate(self, source, start, length, *, cached=True, **options):
+        """Target ids that continue `start` [B, N] by at most `length`: greedy, drawn, or by beam search.
 
-        Args: cached: keys and values are kept; False reads the whole prefix again for every token.  end, temperature,
-            generator, beam: see `decoding.generate` and `decoding.beam_search`.
-        Raises: ValueError for padding in `start`, or a temperature with beams.
+        Args: cached: keys and values are kept; False reads the whole prefix again for every token.  options: of
+            `decoding.generate`.
+        Raises: ValueError for padding in `start`, or as `decoding.generate`.
         """
         if bool((start == self.pad).any()):
             raise ValueError(f"start holds the id of padding, {self.pad}: wanted real tokens")
-        if beams > 1 and temperature:
-            raise ValueError(f"temperature={temperature} with beams={beams}: wanted one or the other")
         encoded, mask = self.encode(source)
         if cached:
             step, state = self.step, self.init_state(encoded, mask)
         else:
             step, state = rereading(lambda tokens, context: self.decode(tokens, *context), (encoded, mask), source)
-        if beams > 1:
-            return beam_search(step, state, start, length, beams=beams, end=end, **beam)[0]
-        return generate(step, state, start, length, end=end, temperature=temperature, generator=generator)
+        return generate(step, state, start, length, **options)

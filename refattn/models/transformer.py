@@ -148,9 +148,9 @@ class CausalLM(nn.Module):
         """Continue `prompt [B, N]` by at most `length` tokens: [B, N + length].
 
         With step forms in every layer each token costs what the mechanism's step costs; otherwise the whole prefix is
-        read again for every token. options: temperature, generator and end of `decoding.generate`.
+        read again for every token. options: temperature, generator, end and beams of `decoding.generate`.
 
-        Raises: ValueError for an empty prompt or a negative temperature.
+        Raises: ValueError for an empty prompt, or options that do not fit.
         """
         if self.decoder.can_step():
             return generate(self.step, self.init_state(len(prompt)), prompt, length, **options)
@@ -247,8 +247,14 @@ class EncoderDecoder(nn.Module):
         Where every layer can take one token at a time, no token is read twice. options: as `CausalLM.generate`.
         """
         encoded, carries = self.encode(source, key_padding_mask=key_padding_mask)
-        masks = {"key_padding_mask": key_padding_mask}
         if self.decoder.can_step():
-            return generate(self.step, self.init_state(encoded, carries, **masks), start, length, **options)
-        step, state = rereading(lambda tokens, _: self.decode(tokens, encoded, carries, **masks), None, start)
+            state = self.init_state(encoded, carries, key_padding_mask=key_padding_mask)
+            return generate(self.step, state, start, length, **options)
+        source_read = (encoded, carries, key_padding_mask)  # of the state, so that beams choose its rows, too
+        step, state = rereading(self.read_again, source_read, start)
         return generate(step, state, start, length, **options)
+
+    def read_again(self, target, source_read):
+        """`decode` of a source that was read, (encoded, carries, mask)."""
+        encoded, carries, mask = source_read
+        return self.decode(target, encoded, carries, key_padding_mask=mask)
