@@ -37,7 +37,7 @@ class Case:
 def test_case_agrees_with_the_authors_code(golden_path):
     case = Case(golden_path)
     slug = case.meta["slug"]
-    assert slug in ADAPTERS, f"{golden_path.name}: no adapter for slug {slug!r} in tests/golden_adapters.py"
+    assert slug in ADAPTERS, f"{golden_path.name}: no adapter for slug {slug!r} in tests/golden_adapters"
     rtol, atol = TOLERANCES.get(slug, DEFAULT_TOLERANCE)
     outputs = ADAPTERS[slug](case)
 

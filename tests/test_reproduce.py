@@ -538,7 +538,8 @@ class TestRecorded:
 def test_the_lessons_budgets_are_recorded(slug):
     assert {"demo", "quick"} <= set(reproduce.recorded(slug))
     assert set(reproduce.verdicts(slug).values()) <= {HOLDS, FAILS, OPEN}
-    assert re.fullmatch(r"\d+ of \d+ hold(, \d+ (not|inconclusive))*", reproduce.summary(slug))
+    words = r"\d+ of \d+ hold(, \d+ (not|inconclusive))*"
+    assert re.fullmatch(rf"{words}(; (study|colab): {words})*", reproduce.summary(slug))
 
 
 def test_what_is_not_recorded_is_said_in_one_line():

@@ -43,9 +43,18 @@ def verdicts(slug, budget="quick"):
     return {claim["name"]: claim["verdict"] for claim in load(slug, budget)["claims"]}
 
 
-def summary(slug, budget="quick"):
-    """The verdicts in a few words for a table, such as "7 of 9 hold, 2 inconclusive"; "" if nothing is recorded."""
-    count = Counter(verdicts(slug, budget).values())
+def summary(slug):
+    """The verdicts in a few words for a table, such as "7 of 9 hold, 2 inconclusive"; "" if nothing is recorded.
+
+    Those of a larger budget follow with its name: "…; study: 3 of 9 hold, 6 inconclusive".
+    """
+    found = {budget: tally(verdicts(slug, budget)) for budget in BUDGETS if budget != "demo"}
+    return "; ".join(f"{budget}: {words}" if budget != "quick" else words for budget, words in found.items() if words)
+
+
+def tally(verdicts):
+    """{claim: verdict} in a few words, or ""."""
+    count = Counter(verdicts.values())
     if not count:
         return ""
     rest = [f"{count[verdict]} {text}" for verdict, text in ((FAILS, "not"), (OPEN, "inconclusive")) if count[verdict]]
@@ -63,9 +72,8 @@ def estimate(claim):
     if claim["rule"] == "counted":
         found, expected = claim["found"], claim["expected"]
         equal = sum(a == b for a, b in zip(found, expected, strict=True))
-        by_length = claim["baseline"].endswith("formula")
-        of, sizes = ("the formula's", "lengths") if by_length else (claim["baseline"], "sizes")
-        return f"{claim['metric'].replace('_', ' ')} equal {of} at {equal} of {len(found)} {sizes}"
+        of = "the formula's" if claim["baseline"].endswith("formula") else claim["baseline"]
+        return f"{claim['metric'].replace('_', ' ')} equal {of} in {equal} of {len(found)} cases"
     low, high = (float("nan") if end is None else end for end in claim["interval"])
     if claim["rule"] == "scaling":
         return f"exponent {claim['exponent']:.2f} [{low:.2f}, {high:.2f}], wanted < {claim['bound']:g}"
