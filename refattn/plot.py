@@ -169,6 +169,33 @@ def lines(
     return figure
 
 
+def panels(pictures, *, xlabel, ylabel, ticks=None, broad=(), sharey=False):
+    """Curves in panels side by side, with one legend for all.
+
+    Args:
+        pictures: {title: {name: (x, y)}}; a name looks the same in every panel.  ticks: where the x axes have theirs.
+        broad: names drawn as wide grey lines behind the others, such as a mean.  sharey: one y range for all.
+    """
+    figure, axes = new_figure(2.0 + 3.4 * len(pictures), 3.5, 1, len(pictures))
+    axes = axes if isinstance(axes, list) else [axes]
+    names = list(dict.fromkeys(name for series in pictures.values() for name in series))
+    looks = styles([name for name in names if name not in broad])
+    looks |= {name: {"color": GREY, "linewidth": 5, "alpha": 0.5, "zorder": 0} for name in broad}
+    handles = {}
+    for ax, (title, series) in zip(axes, pictures.items(), strict=True):
+        for name, (x, y) in series.items():
+            (handles[name],) = ax.plot(x, y, **looks[name])
+        ax.set(title=title, xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
+        if ticks is not None:
+            ax.set_xticks(ticks)
+        if sharey:
+            ax.sharey(axes[0])
+        ax.grid(color="#e5e5e5", linewidth=0.8)
+    order = [name for name in names if name in handles]
+    figure.legend([handles[n] for n in order], order, loc="outside right upper", frameon=False, fontsize=9)
+    return figure
+
+
 def curves(x, series, *, xlabel="step", ylabel="loss", **options):
     """Curves {name: y} over one x, such as losses over steps. Options: those of `lines`."""
     options = {"markers": len(x) <= 20} | options

@@ -29,6 +29,13 @@ FIGURES = {
         crossover={"luna wins from": 300.0, "never": None},
     ),
     "lines": lambda: plot.lines({"a": ([1, 2], [3, 4])}, xlabel="x", ylabel="y", bands={"a": ([2, 3], [4, 5])}),
+    "panels": lambda: plot.panels(
+        {"text": {"a": ([1, 2], [3, 4]), "mean": ([1, 2], [2, 3])}, "lists": {"a": ([1, 2], [5, 6])}},
+        xlabel="layers",
+        ylabel="accuracy",
+        ticks=(1, 2),
+        broad=("mean",),
+    ),
     "curves": lambda: plot.curves(range(200), {name: NOISE.normal(size=200).cumsum() for name in ("softmax", "luna")}),
     "spectrum": lambda: plot.spectrum({"softmax": [3, 2, 1], "luna": [3, 1, 0]}, marks={"l = 2": 2}),
     "bars": lambda: plot.bars({"softmax": 4_194_304, "linear": 0}, xlabel="entries"),
@@ -88,6 +95,15 @@ def test_maps_share_a_scale_only_if_asked_and_signed_maps_have_zero_in_the_middl
 def test_a_map_that_is_no_matrix_is_refused(maps):
     with pytest.raises(ValueError, match="wanted 2-D arrays"):
         plot.heatmap(maps)
+
+
+def test_panels_share_one_legend_and_a_name_looks_the_same_in_each():
+    series = {"softmax": ([1, 2], [1, 2]), "mean": ([1, 2], [2, 2])}
+    figure = plot.panels({"a": series, "b": series}, xlabel="x", ylabel="y", broad=("mean",), sharey=True)
+    left, right = figure.axes
+    assert [text.get_text() for text in figure.legends[0].texts] == ["softmax", "mean"]
+    assert [line.get_color() for line in left.lines] == [line.get_color() for line in right.lines]
+    assert left.lines[1].get_linewidth() > left.lines[0].get_linewidth() and left.get_ylim() == right.get_ylim()
 
 
 def test_the_legend_tells_slopes_intervals_and_crossings():
