@@ -4,12 +4,13 @@ Counts are exact and the same on every machine. Seconds are not: they are measur
 whatever slows the machine slows all alike, and are best read as ratios.
 """
 
-import logging
 import math
 import platform
 import sys
 import weakref
+from contextlib import redirect_stderr
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from statistics import median
 from typing import NamedTuple
@@ -24,8 +25,8 @@ from torch.utils._pytree import tree_leaves
 from refattn.flop_count import flops
 
 # torch's benchmark tools warn where there is a CUDA compiler and no GPU, as in Colab's plain runtimes; nobody need know
-logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)
-from torch.utils.benchmark import Timer  # noqa: E402
+with redirect_stderr(StringIO()):
+    from torch.utils.benchmark import Timer
 
 __all__ = ["Exponent", "Latencies", "Peak", "count_parameters", "crossover", "environment", "flops", "latency"]
 __all__ += ["peak_bytes", "saved_bytes", "scaling_exponent"]

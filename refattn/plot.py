@@ -188,9 +188,11 @@ def panels(pictures, *, xlabel, ylabel, ticks=None, broad=(), sharey=False):
         ax.set(title=title, xlabel=xlabel, ylabel=ylabel if ax is axes[0] else "")
         if ticks is not None:
             ax.set_xticks(ticks)
-        if sharey:
-            ax.sharey(axes[0])
         ax.grid(color="#e5e5e5", linewidth=0.8)
+    if sharey:
+        lows, highs = zip(*(ax.get_ylim() for ax in axes), strict=True)
+        for ax in axes:
+            ax.set_ylim(min(lows), max(highs))
     order = [name for name in names if name in handles]
     figure.legend([handles[n] for n in order], order, loc="outside right upper", frameon=False, fontsize=9)
     return figure

@@ -30,9 +30,9 @@ def slider(draw, **ranges):
         display(box)
         return
     shown = ", ".join(f"{control.description} {control.value}" for control in box.children[:-2])
-    bundle = box._repr_mimebundle_()
-    bundle |= {"image/png": b64encode(picture.value).decode(), "text/plain": f"a picture with sliders, here at {shown}"}
-    display(bundle, raw=True)
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}
+    bundle = {"application/vnd.jupyter.widget-view+json": view, "image/png": b64encode(picture.value).decode()}
+    display(bundle | {"text/plain": f"a picture with sliders, here at {shown}"}, raw=True)
 
 
 def controls(draw, **ranges):

@@ -10,7 +10,8 @@ from other_answers import ANSWERS
 from torch.utils._pytree import tree_leaves, tree_map
 
 from refattn import catalog, checks
-from refattn.checks.compare import WIDTH, as_tensors, golden, rows, wrap
+from refattn.checks.compare import WIDTH, as_tensors, golden, readable, rows, show, wrap
+from refattn.checks.decision import as_number
 from refattn.checks.frame import ALMOST, RIGHT, UNTOUCHED, WRONG, Exercise
 
 ROOT = Path(__file__).parents[1]
@@ -169,7 +170,8 @@ def test_each_stored_mistake_is_recognised_with_its_own_message(exercise, attemp
     messages = set()
     for variant in exercise.variants:
         result = attempt(exercise, variant.wrong)
-        assert (result.stage, result.variant) == ("example", variant.name), result.message
+        stage = "untouched" if variant.given else "example"
+        assert (result.stage, result.variant) == (stage, variant.name), result.message
         assert re.search(r"\d|nan|inf", result.message.split(" Try: ")[0]), "numbers, seen on a tiny input"
         messages.add(result.message)
     assert len(messages) == len(exercise.variants)
@@ -180,8 +182,10 @@ def test_an_unknown_mistake_gets_a_counterexample_and_no_guess(exercise, attempt
     result = attempt(exercise, first_shifted(exercise.answer))
     assert result.stage == "example" and result.variant is None
     assert exercise.probes[0].text[:20] in result.message
-    parts = ("Wanted", "you return", "What holds already: the shapes", "so no guess")
-    assert all(part in words(result) for part in parts)
+    assert all(part in words(result) for part in ("Wanted", "you return", "so no guess"))
+    has_axes = any(tensor.dim() for tensors in exercise.outputs_of(exercise.answer) for tensor in tensors)
+    assert ("What holds already: the shapes" in words(result)) == has_axes
+    assert "holds already: ." not in words(result)
 
 
 @over(FUNCTIONS)
@@ -308,7 +312,7 @@ def test_a_classic_wrong_number_is_named_and_another_is_not(exercise, attempt):
     assert len({result.message for result in results}) == len(results)
     for number in (exercise.value * 1.234567e5, -1):
         result = attempt(exercise, number, exercise.reason)
-        assert result.variant is None and "no guess" in words(result)
+        assert result.variant is None and "no guess" in words(result) and "a formula with a letter" in words(result)
     assert "too large" in attempt(exercise, 1e12).message and "too small" in attempt(exercise, -1).message
 
 
@@ -319,14 +323,70 @@ def test_what_is_no_number_is_told_so(exercise, number, attempt):
     assert result.stage == "shape" and "is not a number" in result.message
 
 
+@over(DECISIONS)
+def test_a_number_may_be_entered_as_texts_print_it(exercise, attempt):
+    for space in (",", " ", "\u202f", "'", "_"):
+        assert attempt(exercise, f" {exercise.value:,} ".replace(",", space), exercise.reason).passed
+
+
+@pytest.mark.parametrize(
+    ("given", "number"),
+    [("2,688", 2688), ("-52,183,040.5", -52183040.5), ("1 048 576", 1048576), ("+1,000", 1000), ("5.2e7", 5.2e7)],
+)
+def test_thousands_may_be_set_apart(given, number):
+    assert as_number(given) == number
+
+
+@pytest.mark.parametrize("given", ["2,25", "1,2345", "12,34,567", ",500", "2,688 parameters", "", 10**400])
+def test_what_is_not_set_apart_in_thousands_is_no_number(given):
+    assert str(as_number(given)) == "nan"
+
+
+@over([exercise for exercise in DECISIONS if exercise.tolerance < 0.0099])
+def test_a_number_that_is_nearly_right_is_told_to_keep_its_digits(exercise, attempt):
+    for number in (0.9901 * exercise.value, 1.0099 * exercise.value):
+        said = words(attempt(exercise, number, exercise.reason))
+        assert "by less than 1 %" in said and "no guess" not in said
+        assert ("too small" if number < exercise.value else "too large") in said
+        digits = int(re.search(r"round to (\d+) digits", said)[1])
+        assert attempt(exercise, float(f"{exercise.value:.{digits}g}"), exercise.reason).passed
+
+
+@pytest.mark.parametrize("number, digits, text", [(9834500.0, 6, "9,834,500"), (1e12, 6, "1,000,000,000,000")])
+def test_a_decision_repeats_a_large_number_readably(number, digits, text, attempt):
+    assert readable(number, digits) == text
+    check = named("softmax.map_size")
+    assert f"{text} is too large" in attempt(check, number, check.reason).message
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (-0.0, "0"),
+        (0.6667, "0.667"),
+        (999.7, "1,000"),
+        (2048.0, "2,048"),
+        (52183040, "52,183,040"),
+        (2.5e20, "2.5e+20"),
+        (True, "True"),
+        ([-0.0, 1234.5, -20000.0], "[0, 1234, -20000]"),
+        ([52183040, 7], "[52183040, 7]"),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+    ],
+)
+def test_numbers_are_shown_as_texts_print_them(number, text):
+    assert show(number) == text
+
+
 # ---- Hints, the answer, the register --------------------------------------------------------------------------------
 
 
 @over(EXERCISES)
 def test_hints_and_the_answer_are_printed_on_request(exercise, capsys):
     printed = []
-    for show in (lambda: exercise.hint(1), lambda: exercise.hint(2), lambda: exercise.hint(3), exercise.show_answer):
-        show()
+    for ask in (lambda: exercise.hint(1), lambda: exercise.hint(2), lambda: exercise.hint(3), exercise.show_answer):
+        ask()
         printed.append(capsys.readouterr().out)
     first, second, third, answer = printed
     assert first.startswith("hint 1. ") and second.startswith("hint 2. ") and len(set(printed)) == 4

@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import random
 import struct
 from pathlib import Path
 from statistics import median
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from refattn import data
 from refattn.data import vision
-from refattn.data.listops import evaluate, to_text
+from refattn.data.listops import evaluate, grow, to_text
 from refattn.data.text import TEST_SHARE
 
 SMALL = {
@@ -170,6 +171,13 @@ def test_listops_lengths_depth_arguments_and_masks_are_those_asked_for():
                 open_lists.append(0)
                 depths.add(len(open_lists))
     assert max(depths) <= 3 and min(arguments) == 2 and max(arguments) == 5
+
+
+def test_three_listops_nodes_in_four_are_digits():
+    numbers, nodes = random.Random(0), [[] for _ in range(4000)]
+    for tokens in nodes:
+        grow(tokens, 2, 2, numbers, depth=1)
+    assert sum(len(tokens) == 1 for tokens in nodes) / len(nodes) == pytest.approx(0.75, abs=0.03)
 
 
 @settings(max_examples=30, deadline=None)

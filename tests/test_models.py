@@ -1,11 +1,13 @@
 """Models: any mechanism per layer, carries by chain, seeded weights, generation, maps, and clear errors."""
 
+from itertools import product
+
 import pytest
 import torch
 
 from refattn import attention
 from refattn.layers.residual import Residual
-from refattn.models import CausalLM, Classifier, EncoderDecoder, ViT
+from refattn.models import CausalLM, Classifier, EncoderDecoder, ViT, decoding
 from refattn.models.stack import Stack
 
 SMALL = {"embed_dim": 16, "num_heads": 2}
@@ -178,7 +180,7 @@ def test_several_ids_a_token_are_summed():
 
 WRONG = {
     "unknown mechanism": (lambda: Classifier(11, 4, attention="lunar"), "'lunar'"),
-    "a list of another length": (lambda: Classifier(11, 4, attention=["softmax"], num_layers=2), "1 names"),
+    "a list of another length": (lambda: Classifier(11, 4, attention=["softmax"], num_layers=2), "1 entries"),
     "options of another length": (lambda: Classifier(11, 4, attention_options=[{}], num_layers=2), "attention_options"),
     "an option the mechanism lacks": (lambda: Classifier(11, 4, attention_options={"num_slots": 3}), "num_slots"),
     "unknown positions": (lambda: Classifier(11, 4, positions="rotary"), "'rotary'"),
@@ -195,6 +197,10 @@ WRONG = {
     "a negative temperature": (lambda: CausalLM(11).generate(ids(1, 2), 3, temperature=-1.0), "temperature"),
     "draws with beams": (lambda: CausalLM(11).generate(ids(1, 2), 3, temperature=1.0, beams=2), "with beams=2"),
     "no beam at all": (lambda: CausalLM(11).generate(ids(1, 2), 3, beams=0), "beams=0"),
+    "an end that is no id": (lambda: CausalLM(11).generate(ids(1, 2), 3, end=11), "end=11"),
+    "an end of beams that is no id": (lambda: CausalLM(11).generate(ids(1, 2), 3, end=11, beams=2), "end=11"),
+    "an id to leave out that is none": (lambda: CausalLM(11).generate(ids(1, 2), 3, never=-1), "never=-1"),
+    "an end never to be written": (lambda: CausalLM(11).generate(ids(1, 2), 3, end=4, never=4), "end=4, never=4"),
 }
 
 
@@ -203,6 +209,12 @@ def test_wrong_use_is_named(wrong):
     call, words = WRONG[wrong]
     with pytest.raises(ValueError, match=words):
         call()
+
+
+def test_a_connection_drops_parts_of_its_branch_in_training():
+    connection, x = Residual(8, dropout=0.5), torch.zeros(16, 8)
+    assert connection.around(x, torch.ones_like).unique().tolist() == [0.0, 2.0]
+    assert connection.eval().around(x, torch.ones_like).unique().tolist() == [1.0]
 
 
 class LastBranch(Residual):
@@ -229,3 +241,144 @@ def test_a_decoder_goes_on_with_the_joint_chains_only():
     model = EncoderDecoder(11, attention="luna", num_layers=1, **SMALL)
     model.encoder.blocks[0].self_residual.__class__ = LastBranch
     assert set(model.encode(ids(2, 8))[1]) == {"luna"}
+
+
+# ---- Decoding: steps without a network -------------------------------------------------------------------------------
+
+
+def chain(vocab, seed):
+    """A step whose logits depend on the last token and the place: a state that must be chosen anew with its beam."""
+    table = 2 * torch.randn(5, vocab, vocab, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+    def step(token, state):
+        seen = state["sum"] + token
+        return table[seen % 5, token], {"sum": seen}
+
+    return step
+
+
+def best_by_exhaustion(step, length, vocab, end, penalty):
+    """The best sequence of at most `length` tokens after token 0, and its score, for a batch of one."""
+    best = (-torch.inf, None)
+    for tokens in product(range(vocab), repeat=length):
+        stop = tokens.index(end) + 1 if end in tokens else length
+        state, token, total = {"sum": torch.zeros(1, dtype=torch.int64)}, 0, 0.0
+        for following in tokens[:stop]:
+            logits, state = step(torch.tensor([token]), state)
+            total, token = total + logits.log_softmax(-1)[0, following].item(), following
+        best = max(best, (total / stop**penalty, tokens[:stop]))
+    return best
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+@pytest.mark.parametrize("end", [None, 2])
+@pytest.mark.parametrize("seed", range(4))
+def test_a_wide_beam_finds_the_best_sequence_of_all(seed, end, penalty):
+    step, start = chain(4, seed), torch.zeros(1, 1, dtype=torch.int64)
+    state = {"sum": torch.zeros(1, dtype=torch.int64)}
+    tokens, score = decoding.beam_search(step, state, start, 4, beams=4**4, end=end, length_penalty=penalty)
+    wanted, best = best_by_exhaustion(step, 4, 4, end, penalty)
+    found = tokens[0, 1:].tolist()
+    assert tuple(found[: len(best)]) == best and set(found[len(best) :]) <= {end}
+    assert score.item() == pytest.approx(wanted)
+
+
+def test_a_beam_finds_what_greedy_misses_and_never_scores_lower():
+    better = 0
+    for seed in range(20):
+        step, start = chain(4, seed), torch.zeros(1, 1, dtype=torch.int64)
+        state = {"sum": torch.zeros(1, dtype=torch.int64)}
+        scores = [decoding.beam_search(step, state, start, 5, beams=beams)[1].item() for beams in (1, 4**5)]
+        assert scores[1] >= scores[0] - 1e-12
+        better += scores[1] > scores[0] + 1e-9
+    assert better > 0
+
+
+def plain_beams(step, state, start, length, beams, end, never, penalty):
+    """Beam search with lists, one row, in its plainest form: (score, tokens written)."""
+    beam = [((), 0.0, state, start, False)]
+    for _ in range(length):
+        grown = []
+        for written, total, own, token, done in beam:
+            if done:
+                grown.append((written, total, own, token, True))
+                continue
+            logits, after = step(torch.tensor([token]), own)
+            for t, log_p in enumerate(logits.log_softmax(-1)[0].tolist()):
+                if t != never:
+                    grown.append(((*written, t), total + log_p, after, t, t == end))
+        beam = sorted(grown, key=lambda h: -h[1] / len(h[0]) ** penalty)[:beams]
+        if all(h[4] for h in beam):
+            break
+    return max((h[1] / len(h[0]) ** penalty, h[0]) for h in beam)
+
+
+@pytest.mark.parametrize("never", [None, 3])
+@pytest.mark.parametrize("penalty", [0.0, 0.6, 1.0])
+@pytest.mark.parametrize("beams", [1, 2, 3])
+def test_beams_are_those_of_plain_lists(beams, penalty, never):
+    firsts, sums = torch.tensor([[0], [1], [3]]), torch.tensor([0, 2, 1])
+    options = {"beams": beams, "end": 2, "never": never, "length_penalty": penalty}
+    for seed in range(20):
+        step, lengths = chain(5, seed), []
+        tokens, scores = decoding.beam_search(step, {"sum": sums}, firsts, 7, **options)
+        for row in range(3):
+            first, state = firsts[row].item(), {"sum": sums[[row]]}
+            score, best = plain_beams(step, state, first, 7, beams, 2, never, penalty)
+            found = tokens[row, 1:].tolist()
+            assert scores[row].item() == pytest.approx(score)
+            assert tuple(found[: len(best)]) == best and set(found[len(best) :]) <= {2}
+            lengths.append(len(best))
+        assert tokens.shape[1] == 1 + max(lengths), "no column that holds nothing but ends"
+        assert beams == 1 or torch.equal(decoding.generate(step, {"sum": sums}, firsts, 7, **options), tokens)
+
+
+@pytest.mark.parametrize("never", [None, 3])
+def test_greedy_writes_end_after_the_end_and_stops(never):
+    stopped, firsts, sums = 0, torch.tensor([[0], [1], [3]]), torch.tensor([0, 2, 1])
+    for seed in range(30):
+        step, rows = chain(4, seed), []
+        for row in range(3):
+            written, token, state = [], firsts[row], {"sum": sums[[row]]}
+            while len(written) < 12 and 2 not in written:
+                logits, state = step(token, state)
+                token = max((t for t in range(4) if t != never), key=logits[0].tolist().__getitem__)
+                written.append(token)
+                token = torch.tensor([token])
+            rows.append(written)
+        width = max(map(len, rows))
+        stopped += width < 12
+        tokens = decoding.generate(step, {"sum": sums}, firsts, 12, end=2, never=never)
+        assert tokens[:, 1:].tolist() == [row + [2] * (width - len(row)) for row in rows]
+    assert stopped
+
+
+def test_temperature_is_a_divisor():
+    logits = torch.tensor([[0.0, 1.0]]).expand(4000, 2)
+    for temperature in (0.5, 2.0):
+        drawn = decoding.choose(logits, temperature, torch.Generator().manual_seed(0)).float().mean().item()
+        assert drawn == pytest.approx(torch.tensor(1 / temperature).sigmoid().item(), abs=0.03)
+
+
+@pytest.mark.parametrize("beams", [1, 2])
+def test_nothing_to_write_and_nobody_to_write_for(beams):
+    start, options = ids(3, 2), {"beams": beams, "end": 2}
+    assert torch.equal(decoding.generate(chain(11, 0), {"sum": ids(3, 1)[:, 0]}, start, 0, **options), start)
+    nothing = decoding.beam_search(chain(11, 0), {"sum": ids(3, 1)[:, 0]}, start, 0, beams=beams, length_penalty=1.0)
+    assert torch.equal(nothing[0], start) and nothing[1].tolist() == [0.0] * 3
+    assert decoding.generate(chain(11, 0), {"sum": ids(0, 1)[:, 0]}, start[:0], 4, **options).shape[0] == 0
+
+
+def test_scores_of_half_precision_are_summed_in_single():
+    exact, start, state = chain(50, 0), torch.zeros(1, 1, dtype=torch.int64), {"sum": torch.zeros(1, dtype=torch.int64)}
+
+    def half(token, state):
+        logits, state = exact(token, state)
+        return logits.bfloat16(), state
+
+    tokens, score = decoding.beam_search(half, state, start, 60, beams=4)
+    wanted = 0.0
+    for token, following in zip(tokens[0, :-1], tokens[0, 1:], strict=True):
+        logits, state = half(token[None], state)
+        wanted += logits.double().log_softmax(-1)[0, following].item()
+    assert score.dtype == torch.float32 and score.item() == pytest.approx(wanted, rel=1e-5)

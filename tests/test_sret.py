@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
 from refattn import attention, data, measure, train
 from refattn.attention.softmax import softmax_attention
+from refattn.layers.coefficients import CoefficientResidual
 from refattn.layers.sliced import (
     Sliced,
     cut,
@@ -34,6 +36,10 @@ def numbers(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
+def shuffled(tokens, seed=0):
+    return torch.randperm(tokens, generator=torch.Generator().manual_seed(seed))
+
+
 def stage(**options):
     return RecursiveStage(8, 2, **{"ffn_hidden": 16} | options).double()
 
@@ -41,7 +47,7 @@ def stage(**options):
 # ---- Slices ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("permutation", [None, CYCLE, torch.randperm(6)], ids=["in order", "cycles", "random"])
+@pytest.mark.parametrize("permutation", [None, CYCLE, shuffled(6)], ids=["in order", "cycles", "random"])
 @pytest.mark.parametrize("groups", [1, 2, 3, 6])
 def test_slices_equal_the_mask_of_who_is_in_one_slice(groups, permutation):
     q, k, v = (numbers(2, 2, 6, 4, seed=s).requires_grad_() for s in range(3))
@@ -94,7 +100,7 @@ def test_without_shuffling_two_passes_never_leave_the_slice_and_with_it_they_do(
         return (second.float() @ first.float() > 0).float().mean().item()
 
     assert reached(None) == 1 / 8
-    assert reached(torch.randperm(64, generator=torch.Generator().manual_seed(0))) > 0.6
+    assert reached(shuffled(64)) > 0.6
 
 
 # ---- Blocks, stages, networks ----------------------------------------------------------------------------------------
@@ -123,7 +129,7 @@ def test_a_shared_blocks_gradient_is_the_sum_over_its_passes():
     apart = stage(blocks=3, loops=1)
     for block in apart.blocks:
         block.load_state_dict(shared.blocks[0].state_dict())
-    orders = [torch.randperm(6) for _ in range(2)]
+    orders = [shuffled(6, seed) for seed in range(2)]
     y = shared(x, permutations=iter(orders))
     z = x
     for block, order in zip(apart.blocks, (None, *orders), strict=True):
@@ -153,6 +159,10 @@ def test_non_linear_projections_follow_every_application_or_every_block():
     y = model(x, states=states)
     assert len(states) == 4 and torch.equal(states[-1], y)
     torch.testing.assert_close(states[0], model.projections[0](model.blocks[0](x)))
+    model = stage(blocks=2, loops=2, nll_hidden=8, shared_nll=True)
+    model(x, states=states)
+    for before, after, own in ((4, 5, 0), (5, 6, 1)):  # block 0 again, then block 1
+        torch.testing.assert_close(states[after], model.projections[own](model.blocks[own](states[before])))
 
 
 @pytest.mark.parametrize(
@@ -184,8 +194,9 @@ def test_a_test_repeats_itself_unless_the_authors_way_is_asked_for():
     assert same(stage(groups=(3, 1), random_evaluation=True).eval()), "one slice needs no shuffling"
     drawn = [model(x, generator=torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)]
     assert torch.equal(*drawn[:2]) and not torch.equal(*drawn[1:])
-    given = torch.randperm(12, generator=torch.Generator().manual_seed(0))
-    assert torch.equal(model(x, permutations=iter([given])), drawn[0])
+    assert torch.equal(model(x, permutations=iter([shuffled(12)])), drawn[0])
+    second, third = (stage(loops=3, groups=(3, 3)).eval().permutation(64, place) for place in (1, 2))
+    assert not torch.equal(second, third), "every application has an order of its own"
 
 
 def test_a_network_with_coefficients_begins_as_one_without():
@@ -195,6 +206,30 @@ def test_a_network_with_coefficients_begins_as_one_without():
     assert measure.count_parameters(learned) - measure.count_parameters(plain) == 4 + 2 * 2
 
 
+def test_padding_is_read_by_no_pass_and_by_no_mean():
+    model = RecursiveClassifier(7, 3, embed_dim=16, nll_hidden=8).double().eval()
+    long = torch.randint(7, (2, 8), generator=torch.Generator().manual_seed(0))
+    mask = torch.arange(8).expand(2, 8) >= 5
+    torch.testing.assert_close(model(long, key_padding_mask=mask), model(long[:, :5]))
+
+
+def test_dropout_acts_inside_the_branchs_coefficient():
+    connection, x = CoefficientResidual(8, dropout=0.5).double(), numbers(16, 8)
+    nn.init.constant_(connection.stream, 2.0), nn.init.constant_(connection.branch, 3.0)
+    added = connection.after(x, torch.ones_like(x))[0] - 2 * x
+    assert added.round(decimals=9).unique().tolist() == [0.0, 6.0], "3 times nothing, or 3 / (1 − rate)"
+    torch.testing.assert_close(connection.eval().after(x, torch.ones_like(x))[0], 2 * x + 3)
+
+
+@torch.no_grad()
+def test_a_test_compiles_to_one_graph_for_each_length():
+    torch.compiler.reset()
+    model = stage(groups=(3, 3)).eval()
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager", dynamic=False)
+    for x in (numbers(1, 6, 8), numbers(1, 9, 8)):
+        torch.testing.assert_close(compiled(x), model(x))
+
+
 def test_a_hundred_passes_through_one_block_learn():
     task = data.pointers(symbols=6, hops=2, batch_size=16, test_size=16)
     task = replace(task, batch=lambda step: task.test)  # one batch again and again: nothing but steps lowers the loss
@@ -202,7 +237,7 @@ def test_a_hundred_passes_through_one_block_learn():
     model = RecursiveClassifier(6, 6, loops=100, **facts)
     assert len(model.stage.applications) == 100 and measure.count_parameters(model.stage) < 2400
     history = train.fit(model, task, steps=16, lr=3e-3, warmup=4, device="cpu", progress=False)
-    assert max(history.losses[-4:]) < min(history.losses[:4]) - 0.1
+    assert max(history.losses[-4:]) < min(history.losses[:4]) - 0.05
     assert all(p.grad.isfinite().all() and p.grad.any() for p in model.stage.parameters())
 
 
@@ -221,6 +256,26 @@ def test_a_pyramid_reads_images_and_every_parameter_gets_a_gradient():
     assert torch.equal(model(images), model(images))
 
 
+def test_the_last_norm_sees_the_mean_of_an_odd_grid_too():
+    model, seen = SReT((17, 23), 5), []
+    model.norm.register_forward_pre_hook(lambda _, inputs: seen.append(tuple(inputs[0].shape)))
+    assert model(torch.rand(1, 3, 17, 23, generator=torch.Generator().manual_seed(0))).shape == (1, 5)
+    assert seen == [(1, 64)]
+
+
+def test_first_weights_are_the_authors_and_every_stage_has_its_own():
+    model = SReT(16, 5, widths=(16, 16), heads=(2, 2), stem_strides=(2,))
+    queries = []
+    for one in model.stages:
+        maps = one.blocks[0].attention.attention.projections
+        for linear in (maps.query, maps.key, maps.value, maps.output):  # uniform below 1 / √16, biases too
+            assert 0.9 < linear.weight.abs().max() * 4 <= 1.0 and linear.bias.any()
+        queries.append(maps.query.weight)
+    assert not torch.equal(*queries)
+    assert model.positions.std().item() == pytest.approx(0.02, rel=0.1)
+    assert {m.eps for m in model.modules() if isinstance(m, nn.LayerNorm)} == {1e-6}
+
+
 def test_state_dict_and_counts_hold_a_shared_block_once():
     model = pyramid(blocks=1, loops=4)
     assert (
@@ -231,15 +286,17 @@ def test_state_dict_and_counts_hold_a_shared_block_once():
 
 
 def test_soft_labels():
-    teacher, student = numbers(4, 7), numbers(4, 7, seed=1).requires_grad_()
+    teacher, student = numbers(4, 7).requires_grad_(), numbers(4, 7, seed=1).requires_grad_()
     hard = F.cross_entropy(student, teacher.argmax(1))
     torch.testing.assert_close(soft_label_loss(student, 1e4 * teacher), hard)
     for temperature in (1.0, 3.0):
-        same = teacher.clone().requires_grad_()
+        same = teacher.detach().clone().requires_grad_()
         (slope,) = torch.autograd.grad(soft_label_loss(same, teacher, temperature), same)
         assert slope.abs().max() < 1e-12, "least where both agree"
     doubled = soft_label_loss(2 * student, 2 * teacher, 2.0)
     torch.testing.assert_close(doubled, soft_label_loss(student, teacher))
+    doubled.backward()
+    assert student.grad.any() and teacher.grad is None
 
 
 # ---- Costs -----------------------------------------------------------------------------------------------------------
@@ -264,17 +321,25 @@ def formula(widths, ratio, nll_ratio, image=224, classes=1000, applications=(4, 
     return total
 
 
+COUNTS = {"T": 4_755_979, "LT": 4_988_024, "S": 20_899_692, "LT-16-14-1": 4_988_024}  # of the card
+
+
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_published_models_have_the_parameters_of_the_formula_and_save_what_the_paper_says(name):
     with torch.device("meta"):
         model, whole = published(name), published(name, sliced=False)
     shape = PUBLISHED[name]
-    assert count_weights(model)["total"] == formula(shape["widths"], shape["ffn_ratio"], shape["nll_ratio"])
+    counted = formula(shape["widths"], shape["ffn_ratio"], shape["nll_ratio"])
+    assert count_weights(model)["total"] == counted == COUNTS[name]
     sliced, plain = (sum(multiply_adds(m).values()) for m in (model, whole))
     assert 0.10 < 1 - sliced / plain < 0.19
 
 
 # ---- Bad input, and the task -----------------------------------------------------------------------------------------
+
+
+def sliced_twice(permutations):
+    return RecursiveClassifier(7, 3, groups=(2, 2))(torch.ones(1, 6, dtype=torch.long), permutations=permutations)
 
 
 @pytest.mark.parametrize(
@@ -286,11 +351,24 @@ def test_published_models_have_the_parameters_of_the_formula_and_save_what_the_p
         (lambda: stage(loops=0), "loops=0"),
         (lambda: stage(groups=(2, 0)), r"groups=\(2, 0\)"),
         (lambda: stage(groups=(2,), official_marker=True), "wanted two with official_marker"),
+        (lambda: stage(nll_hidden=0), "nll_hidden=0: wanted positive numbers, or nll_hidden=None"),
+        (lambda: stage(groups=(2, 2))(numbers(1, 6, 8), permutations=iter([])), "permutation None: wanted"),
         (lambda: RecursiveClassifier(4, 4, pool="last"), "pool='last'"),
+        (lambda: sliced_twice([]), "permutations has 0 entries: wanted one a shuffled application, 1"),
+        (lambda: sliced_twice([CYCLE, CYCLE]), "permutations has 2 entries"),
+        (lambda: sliced_twice([CYCLE * 0]), r"permutation of shape \(6,\): wanted \[N=6\] with each of 0 … 5 once"),
+        (lambda: sliced_twice([torch.arange(5)]), r"permutation of shape \(5,\)"),
+        (lambda: soft_label_loss(*torch.ones(2, 3, 4, 5)), r"student \(3, 4, 5\), .*wanted logits \[B, classes\]"),
+        (lambda: soft_label_loss(torch.ones(3, 5), torch.ones(1, 5)), r"teacher \(1, 5\)"),
         (lambda: published("XL"), "name='XL': wanted one of T, LT"),
         (lambda: SReT(32, 5, widths=(8, 12), heads=(1, 1)), "wanted each to be a multiple"),
         (lambda: SReT(32, 5, widths=(8, 16), heads=(1,)), "heads has 1 entries"),
         (lambda: SReT(32, 5, widths=(8, 16), heads=(1, 1), blocks=(1, 2, 3)), "blocks has 3 entries"),
+        (lambda: SReT(32, 5, nll_ratio=0.0), "nll_hidden=0"),
+        (lambda: SReT(32, 5, groups=()), r"groups=\(\)"),
+        (lambda: SReT(24, 5, groups=(3, 2)), r"groups=\(3, 2\) of stage 0: wanted divisors of its 3 × 3 tokens"),
+        (lambda: SReT(32, 5, groups=((4, 2), (3, 1))), r"groups=\(3, 1\) of stage 1: .* 2 × 2 tokens"),
+        (lambda: pyramid()(torch.ones(1, 3, 16, 16), permutations=[]), "permutations has 0 entries"),
         (lambda: pyramid()(torch.ones(1, 3, 8, 8)), r"images have shape \(1, 3, 8, 8\): wanted \[B, 3, 16, 16\]"),
         (lambda: data.pointers(symbols=1), "symbols=1"),
         (lambda: data.pointers(hops=0), "hops=0"),

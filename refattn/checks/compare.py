@@ -42,15 +42,24 @@ def equal(got, wanted, rtol=1e-4, atol=2e-5):
     return all(torch.allclose(g.double().squeeze(), w.double().squeeze(), rtol, atol, equal_nan=True) for g, w in pairs)
 
 
-def show(numbers, digits=3):
-    """Numbers to three digits, such as [0.67, 0.33]; of more than 12 only the first four."""
+def readable(number, digits=3, comma=","):
+    """A number as texts print it: 0.667, 2,048 or 52,183,040, and neither 5.22e+07 nor -0."""
+    if isinstance(number, bool):
+        return str(number)
+    if isinstance(number, int):
+        return f"{number:{comma}}"
+    text = f"{number + 0.0:{comma}.{digits}g}"  # -0.0 + 0.0 is 0.0
+    return f"{number:{comma}.0f}" if "e+" in text and abs(number) < 1e15 else text
+
+
+def show(numbers, digits=3, comma=","):
+    """Numbers to three digits, such as [0.67, 0.33], whole thousands in full; of more than 12 only the first four."""
     numbers = torch.as_tensor(numbers).detach()
     if numbers.dim() == 0:
-        value = numbers.item()
-        return str(value) if isinstance(value, int) else f"{value:.{digits}g}"
+        return readable(numbers.item(), digits, comma)
     if numbers.numel() > 12:
         return f"{show(numbers.flatten()[:4], digits)[:-1]}, …]"
-    return "[" + ", ".join(show(part, digits) for part in numbers) + "]"
+    return "[" + ", ".join(show(part, digits, comma="") for part in numbers) + "]"  # there a comma ends a number
 
 
 def rows(*numbers):

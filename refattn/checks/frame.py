@@ -70,12 +70,16 @@ class Probe:
 
 @dataclass(frozen=True)
 class Variant:
-    """A classic wrong answer. wrong: a function that computes it; fact: attempt → what was seen on a tiny input."""
+    """A classic wrong answer. wrong: a function that computes it; fact: attempt → what was seen on a tiny input.
+
+    given: the notebook hands it out, for its bug to be found; then the fact is all that is said (hint 1 may say more).
+    """
 
     name: str
     wrong: Callable
     fact: Callable
-    says: str
+    says: str = ""
+    given: bool = False
 
 
 @dataclass(frozen=True)
@@ -229,6 +233,12 @@ class Exercise(Checked):
                     return self.conclude(stage, Finding(fact, prop.says), prop.mark, hint=2)
         return self.conclude_passed()
 
+    def conclude_given(self, variant, run):
+        says = """It returns what it returned when it was handed out.
+        Try: work this input through on paper, and print each line's result beside it."""
+        finding = Finding(variant.fact(run), says)
+        return self.conclude("untouched", finding, UNTOUCHED, hint=1, variant=variant.name)
+
     def outputs_of(self, function):
         """Outputs of a function with the reader's signature for every probe, as lists of tensors."""
         run = self.adapt(function)
@@ -243,6 +253,8 @@ class Exercise(Checked):
         """A stored mistake by its name, else a wrong shape, else the smallest input that tells right from wrong."""
         for variant in self.variants:
             if all(equal(g, s) for g, s in zip(got, self.outputs_of(variant.wrong), strict=True)):
+                if variant.given:
+                    return self.conclude_given(variant, run)
                 return self.conclude("example", Finding(variant.fact(run), variant.says), hint=2, variant=variant.name)
         for i in wrong:
             if shapes(got[i]) != shapes(wanted[i]):
@@ -250,8 +262,11 @@ class Exercise(Checked):
         i = wrong[0]
         g, w = next(pair for pair in zip(got[i], wanted[i], strict=True) if not equal(pair[:1], pair[1:]))
         fact = f"{self.probes[i].text} Wanted {show(w)}; you return {show(g)}."
-        holds = ["the shapes", *(prop.holds for prop in self.beyond["property"] if holds_for(run, prop))]
-        says = f"""What holds already: {"; ".join(holds)}. These are the numbers of no mistake known here, so no guess.
+        holds = [prop.holds for prop in self.beyond["property"] if holds_for(run, prop)]
+        if any(t.dim() for tensors in wanted for t in tensors):  # a single number has no shape to be praised for
+            holds.insert(0, "the shapes")
+        already = f"What holds already: {'; '.join(holds)}. " if holds else ""
+        says = f"""{already}These are the numbers of no mistake known here, so no guess.
         Try: work this input through on paper, and print each line's result beside it. Which is the first to differ?"""
         return self.conclude("example", Finding(fact, says), hint=1)
 

@@ -15,9 +15,9 @@ def help_pages(*, length=64, batch_size=32, test_size=1024, seed=0):
     """Passages of `length` bytes from `pydoc_data.topics`, all pages equally often, and the page's number as target.
 
     Words tell the pages apart, as in telling good reviews from bad ones; hardly any passage has all that is needed.
-    The pages share hardly any text. Which blocks are for testing depends on the seed; a page repeats some phrases, so a
-    few of these passages occur in training. Bytes below 128 as ids `[B, length]`, others are dropped; the text differs
-    between versions of Python: `description` names the version and its hash.
+    The pages share hardly any text. Which blocks are for testing depends on the seed; a page repeats some phrases, so
+    of passages of 32 bytes about 3 % occur in 4,800 for training, too. Bytes below 128 as ids `[B, length]`, others are
+    dropped; the text differs between versions of Python: `description` names the version and its hash.
 
     Raises: ValueError for passages longer than a block.
     """

@@ -35,19 +35,24 @@ def ranks(layers, rank, schedule="constant"):
 
 
 class OwnBias(nn.Module):
-    """Eq. (1): a linear map with the weight of another and a bias of its own, which begins as a copy of the other's."""
+    """Eq. (1): a linear map with the weight of another and a bias of its own, which begins as a copy of the other's.
+
+    Args: shared: the other `nn.Linear`. It is held whole, its unused bias too: a weight alone would be untied by
+        `load_state_dict(assign=True)`.
+    """
 
     def __init__(self, shared):
         super().__init__()
-        self.shared = nn.Module()  # holds the weight alone: the other map's bias is not used here
-        self.shared.weight = shared.weight
+        self.shared = shared
         self.bias = nn.Parameter(shared.bias.detach().clone())
 
     @property
     def weight(self):
+        """The other's, [out, in]."""
         return self.shared.weight
 
     def forward(self, x):
+        """[..., in] to [..., out]."""
         return F.linear(x, self.weight, self.bias)
 
 
@@ -55,6 +60,8 @@ class WithAdapter(nn.Module):
     """Eq. (2): a shared linear map and a layer's own low-rank one beside it.
 
     B is not zero at first, as in the authors' code (and unlike LoRA): adapters act from the first step.
+
+    Args: shared: an `nn.Linear`.  rank: r.
     """
 
     def __init__(self, shared, rank):
@@ -64,13 +71,16 @@ class WithAdapter(nn.Module):
 
     @property
     def weight(self):
+        """The shared map's, [out, in]: without the adapter."""
         return self.shared.weight
 
     @property
     def bias(self):
+        """The shared map's, [out]."""
         return self.shared.bias
 
     def forward(self, x):
+        """[..., in] to [..., out]."""
         return self.shared(x) + self.up(self.down(x))
 
 
@@ -138,8 +148,9 @@ class PrefixAttention(SoftmaxAttention):
 def adapt_projections(shared, kind, *, rank=0, prefix=0, first_use=True):
     """Projections of one layer around shared ones: the shared ones themselves, or one of eqs. (1) to (3).
 
-    Args: kind: one of `KINDS`.  rank: r.  prefix: P.  first_use: the layer is the first to use these projections, whose
-        biases are therefore its own already (kind "bias" then adds nothing). r = 0 and P = 0 add nothing either.
+    Args: kind: one of `KINDS`.  rank: r.  prefix: P.  first_use: the layer is the first to use these projections. Kind
+        "bias" then adds nothing: it keeps the group's biases, which it shares with the decoder, and with every layer of
+        another kind. r = 0 and P = 0 add nothing either.
     Raises: ValueError for another kind.
     """
     check_kind(kind)

@@ -40,4 +40,4 @@ class NonLinearProjection(nn.Module):
 
     def forward(self, x):
         """[..., D] to [..., D]."""
-        return self.residual.after(x, self.feed_forward(self.residual.before(x)))[0]
+        return self.residual.around(x, self.feed_forward)

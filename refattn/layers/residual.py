@@ -36,3 +36,7 @@ class Residual(nn.Module):
         """The stream after the branch has been added, and the connection's own carry."""
         x, carry = self.add(x, self.dropout(branch), carry)
         return (x if self.is_pre else self.norm(x)), carry
+
+    def around(self, x, branch):
+        """The stream after a branch that is given as a function, where nobody wants the carry."""
+        return self.after(x, branch(self.before(x)))[0]

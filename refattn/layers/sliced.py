@@ -40,6 +40,17 @@ def cut(x, groups, permutation=None):
     return x.unflatten(-2, (groups, tokens // groups))
 
 
+def check_permutation(permutation, tokens):
+    """The permutation. Raises: ValueError unless it holds each of 0 … N − 1 once (under torch.compile: N numbers)."""
+    fits = permutation is not None and tuple(permutation.shape) == (tokens,)
+    if fits and not torch.compiler.is_compiling():
+        fits = sorted(permutation.tolist()) == list(range(tokens))
+    if not fits:
+        came = None if permutation is None else f"of shape {tuple(permutation.shape)}"
+        raise ValueError(f"permutation {came}: wanted [N={tokens}] with each of 0 … {tokens - 1} once")
+    return permutation
+
+
 def put_back(slices, permutation=None):
     """What `cut` undoes: slices [..., G, s, D] to a sequence [..., N, D] in its first order, by π⁻¹."""
     x = slices.flatten(-3, -2)

@@ -1,9 +1,9 @@
 """One embedding table for source, target and output, with positions that count real tokens only (as in fairseq).
 
-    x_t = √D E[token_t] + PE(p_t)        p_t: how many real tokens came before        logits = x Eᵀ              (1)
+    x_t = √D E[token_t] + PE(p_t)        p_t = pad + (real tokens so far, this one included)        logits = x Eᵀ    (1)
     PE(p) = [sin(p ω_0), sin(p ω_1), …, cos(p ω_0), cos(p ω_1), …]        ω_k = 10000^(−k / (D/2 − 1))            (2)
 
-The authors' p begins at pad + 1 instead of 0; only differences of positions matter to a network that is trained so.
+Padding has no position, and no vector at first; later its row of E moves as a row of the output does.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 
 def half_and_half(positions, width):
-    """Eq. (2): first all sines, then all cosines, [positions, width], for positions 0 … (width even, at least 4).
+    """Eq. (2): first all sines, then all cosines, float64 [positions, width], for p = 0 … (width even, at least 4).
 
     Raises: ValueError for another width.
     """
@@ -23,13 +23,13 @@ def half_and_half(positions, width):
     half = width // 2
     rate = torch.exp(torch.arange(half, dtype=torch.float64) * -(math.log(10000.0) / (half - 1)))
     angle = torch.arange(positions, dtype=torch.float64)[:, None] * rate
-    return torch.cat([angle.sin(), angle.cos()], 1).to(torch.get_default_dtype())
+    return torch.cat([angle.sin(), angle.cos()], 1)
 
 
 class TiedEmbedding(nn.Module):
     """Eq. (1): token ids to vectors, and vectors to logits, with one table.
 
-    Args: vocab_size, width: V and D.  pad: id of padding, whose vector and position are zero.  max_len: most tokens.
+    Args: vocab_size, width: V and D.  pad: id of padding, see above.  max_len: most tokens.
     """
 
     def __init__(self, vocab_size, width, *, pad=0, max_len=256, dropout=0.0):
@@ -42,26 +42,26 @@ class TiedEmbedding(nn.Module):
             self.weight[pad] = 0.0
         table = half_and_half(max_len + pad + 1, width)
         table[: pad + 1] = 0.0  # row pad + 1 is the first position's, as the authors count
-        self.register_buffer("positions", table, persistent=False)
+        self.register_buffer("positions", table.to(self.weight.dtype), persistent=False)
         self.dropout = nn.Dropout(dropout)
 
-    def places(self, tokens):
-        """Rows of `positions` for ids [B, N]: real tokens counted from pad + 1 on, padding has row pad."""
+    def places(self, tokens, start=0):
+        """p of ids [B, N], rows of `positions`: real tokens counted from pad + 1 on, padding has row pad."""
         real = tokens != self.pad
-        return real.cumsum(1) * real + self.pad
+        return (real.cumsum(1) + start) * real + self.pad
 
-    def forward(self, tokens, places=None):
-        """ids [B, N] to [B, N, D]; places: rows of `positions`, where they are not counted from the first token.
+    def forward(self, tokens, start=0):
+        """ids [B, N] to [B, N, D]; start: real tokens that came before, in every row.
 
         Raises: ValueError for what are no ids, or more than max_len tokens.
         """
         if tokens.dim() != 2 or tokens.is_floating_point():
             raise ValueError(f"tokens {tokens.dtype} {tuple(tokens.shape)}: wanted integer ids [B, N]")
-        if tokens.shape[1] > self.max_len:
-            raise ValueError(f"{tokens.shape[1]} tokens: the table of positions was built with max_len={self.max_len}")
-        places = self.places(tokens) if places is None else places
+        length = start + tokens.shape[1]
+        if length > self.max_len:
+            raise ValueError(f"{length} tokens: the table of positions was built with max_len={self.max_len}")
         x = self.weight.shape[1] ** 0.5 * F.embedding(tokens, self.weight, padding_idx=self.pad)
-        return self.dropout(x + self.positions[places])
+        return self.dropout(x + self.positions[self.places(tokens, start)])
 
     def logits(self, x):
         """Vectors [..., D] to logits [..., V]: the same table again, no bias."""

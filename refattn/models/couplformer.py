@@ -18,7 +18,6 @@ from torch import nn
 from refattn import attention
 from refattn.layers.positions import Positions
 from refattn.models.stack import Block, Stack, per_layer, seeded
-from refattn.models.transformer import layer_names
 
 POOLS = ("attention", "mean")
 
@@ -176,7 +175,7 @@ class KCT(GridClassifier):
             patches = Patches(image_size, patch_size, channels, embed_dim)
         shared = {"positions": positions, "pool": pool, "seed": seed}
         super().__init__(patches, embed_dim, embed_dim, num_classes, **shared)
-        names = layer_names(attention, num_layers)
+        names = per_layer(attention, num_layers, "attention")
         options = told_the_grid(names, attention_options, self.grid)
         ffn_dim = 3 * embed_dim if ffn_dim is None else ffn_dim
         sizes = {"ffn_dim": ffn_dim, "dropout": dropout}
@@ -238,7 +237,7 @@ class VIC(GridClassifier):
                     raise ValueError(f"depths={tuple(depths)}: a grid of {grid[0]} × {grid[1]} cannot be halved")
                 grid = (grid[0] // 2, grid[1] // 2)
                 self.merges.append(PatchMerging(width // 2))
-            names = layer_names(attention, depth)
+            names = per_layer(attention, depth, "attention")
             sizes = {"ffn_dim": ffn_dim * 2**i, "dropout": dropout, "seed": seed, "label": f"stage{i}-layer"}
             stack = Stack(names, width, h, options=told_the_grid(names, attention_options, grid), **sizes)
             stack.norm = None  # one LayerNorm closes the last stage

@@ -42,15 +42,11 @@ class DecoderLayer(nn.Module):
 
     def run(self, x, attend_self, attend_cross):
         """The sub-layers in their order, on [..., D]."""
-        x = self.around(self.self_residual, x, attend_self)
+        x = self.self_residual.around(x, attend_self)
         if self.interleaved:
-            x = self.around(self.net_residual, x, self.net)
-        x = self.around(self.cross_residual, x, attend_cross)
-        return self.around(self.net_residual, x, self.net)  # if interleaved, the same net and norm again
-
-    @staticmethod
-    def around(residual, x, branch):
-        return residual.after(x, branch(residual.before(x)))[0]
+            x = self.net_residual.around(x, self.net)
+        x = self.cross_residual.around(x, attend_cross)
+        return self.net_residual.around(x, self.net)  # if interleaved, the same net and norm again
 
     def forward(self, x, encoded, *, key_padding_mask=None, context_mask=None, maps=None):
         """x [B, T, D], encoded source [B, S, D] to [B, T, D]; masks of the target and the source, True = padding."""
@@ -89,7 +85,7 @@ class EdgeFormer(nn.Module):
         vocab_size: V, of source and target together.  pad: id of padding.
         pattern: "full", "universal", "balanced" (EdgeFormer), "unbalanced", or a `Pattern`; attentions, ffns: groups of
             the last two (4 and 2, or as many as there are layers).
-        embed_dim, num_heads, encoder_layers, decoder_layers: D, H, L_e, L_d.
+        embed_dim, num_heads: D, H.  encoder_layers, decoder_layers: L_e, L_d (12 and 2, or a `Pattern`'s).
         encoder_ffn, decoder_ffn: f_e (4 D unless given) and f_d (D / 4 in an interleaved decoder, else f_e).
         adaptation, rank, schedule, prefix, attention, attention_options, norm: see `SharedEncoder`.
         activation, dropout, eps: of the nets and connections.  max_len: longest sequence.  seed: of the weights.
@@ -106,8 +102,8 @@ class EdgeFormer(nn.Module):
         ffns=None,
         embed_dim=64,
         num_heads=4,
-        encoder_layers=12,
-        decoder_layers=2,
+        encoder_layers=None,
+        decoder_layers=None,
         encoder_ffn=None,
         decoder_ffn=None,
         activation="relu",
@@ -120,9 +116,10 @@ class EdgeFormer(nn.Module):
         **encoder,
     ):
         super().__init__()
-        pattern = pattern_of(pattern, encoder_layers, decoder_layers, attentions, ffns)
-        if decoder_layers < 1 or not pattern.decoder_self:
-            raise ValueError(f"decoder_layers={len(pattern.decoder_self)}: wanted 1 or more")
+        asked = {"encoder_layers": encoder_layers, "decoder_layers": decoder_layers}
+        pattern = pattern_of(pattern, (12, 2), attentions=attentions, ffns=ffns, **asked)
+        if not pattern.decoder_self:
+            raise ValueError("decoder_layers=0: wanted 1 or more")
         encoder_ffn = 4 * embed_dim if encoder_ffn is None else encoder_ffn
         if decoder_ffn is None:
             decoder_ffn = max(1, embed_dim // 4) if pattern.interleaved else encoder_ffn
@@ -144,9 +141,12 @@ class EdgeFormer(nn.Module):
         self.norm = nn.LayerNorm(embed_dim, eps=eps) if norm == "pre" else nn.Identity()
 
     def padding(self, tokens):
-        """[B, N], True where an id is padding; None where none is."""
+        """[B, N], True where an id is padding; None where none is (a compiled network always has the mask).
+
+        Whether there is any depends on the data: an accelerator is waited for here, once for every source and target.
+        """
         mask = tokens == self.pad
-        return mask if bool(mask.any()) else None
+        return mask if torch.compiler.is_compiling() or bool(mask.any()) else None
 
     def encode(self, source, *, maps=None):
         """The encoded source [B, S, D] and its mask [B, S] or None, of ids [B, S]."""
@@ -170,18 +170,19 @@ class EdgeFormer(nn.Module):
         return self.decode(target, *self.encode(source))
 
     def init_state(self, encoded, context_mask=None):
-        """Before the first target token: a cache a layer, and how many tokens came, [B]."""
-        count = torch.zeros(len(encoded), dtype=torch.int64, device=encoded.device)
-        return {"layers": [layer.init_state(encoded, context_mask) for layer in self.decoder], "count": count}
+        """Before the first target token: a cache a layer, and how many tokens came."""
+        return {"layers": [layer.init_state(encoded, context_mask) for layer in self.decoder], "count": 0}
 
     def step(self, token, state):
-        """Target ids [B], real ones: logits [B, V] for the next, and the new state. See `decoding.py`."""
-        count = state["count"] + 1
-        x_t, after = self.embedding(token[:, None], self.pad + count[:, None])[:, 0], []
+        """Target ids [B], real ones: logits [B, V] for the next, and the new state. See `decoding.py`.
+
+        Raises: ValueError for more tokens than max_len.
+        """
+        x_t, after = self.embedding(token[:, None], start=state["count"])[:, 0], []
         for layer, cache in zip(self.decoder, state["layers"], strict=True):
             x_t, cache = layer.step(x_t, cache)
             after.append(cache)
-        return self.embedding.logits(self.norm(x_t)), state | {"layers": after, "count": count}
+        return self.embedding.logits(self.norm(x_t)), {"layers": after, "count": state["count"] + 1}
 
     @torch.no_grad()
     def attention_maps(self, source, *, target):
@@ -194,9 +195,11 @@ class EdgeFormer(nn.Module):
     def generate(self, source, start, length, *, cached=True, **options):
         """Target ids that continue `start` [B, N] by at most `length`: greedy, drawn, or by beam search.
 
+        Padding is never written. What is written last is not read: N + length − 1 may be max_len.
+
         Args: cached: keys and values are kept; False reads the whole prefix again for every token.  options: of
             `decoding.generate`.
-        Raises: ValueError for padding in `start`, or as `decoding.generate`.
+        Raises: ValueError for padding in `start`, more tokens than max_len, or as `decoding.generate`.
         """
         if bool((start == self.pad).any()):
             raise ValueError(f"start holds the id of padding, {self.pad}: wanted real tokens")
@@ -205,4 +208,4 @@ class EdgeFormer(nn.Module):
             step, state = self.step, self.init_state(encoded, mask)
         else:
             step, state = rereading(lambda tokens, context: self.decode(tokens, *context), (encoded, mask), source)
-        return generate(step, state, start, length, **options)
+        return generate(step, state, start, length, never=self.pad, **options)

@@ -25,7 +25,8 @@ class SharedEncoder(nn.Module):
 
     Args:
         pattern: a `Pattern`.  attentions, nets: its groups of projections and of feed-forward nets, `ModuleList`s.
-        embed_dim, num_heads: D, H.  attention, attention_options: mechanism by name, and its options.
+        embed_dim, num_heads: D, H.  attention, attention_options: mechanism by name, and its options; its heads are as
+            wide as those of the projections.
         adaptation: what each layer has of its own, one of `KINDS` or a list with one for each layer; rank, schedule and
             prefix: of adapters and prefixes.
         norm, dropout, eps: see `Residual`.  seed: of what is a layer's own.
@@ -59,7 +60,7 @@ class SharedEncoder(nn.Module):
             raise ValueError(f"attention={attention!r}: wanted a mechanism inside a residual, that hands nothing on")
         if "prefix" in kinds and attention != "softmax":
             raise ValueError(f"adaptation='prefix' with attention={attention!r}: wanted 'softmax'")
-        options = {"dropout": dropout, **(attention_options or {})}
+        options = {"dropout": dropout, "head_dim": embed_dim // num_heads, **(attention_options or {})}
         groups = zip(pattern.encoder_attention, pattern.encoder_ffn, strict=True)
         first = zip(first_uses(pattern.encoder_attention), first_uses(pattern.encoder_ffn), strict=True)
         plan = zip(groups, first, kinds, ranks(layers, rank, schedule), strict=True)
@@ -90,7 +91,8 @@ class SharedClassifier(nn.Module):
 
     A token is the sum of two embeddings of equal size, of its symbol and of its place.
 
-    Args: vocab_size, num_classes: V, C.  max_len: number of places.  the rest: see `SharedEncoder` and `EdgeFormer`.
+    Args: vocab_size, num_classes: V, C.  num_layers: 6, or a `Pattern`'s.  max_len: number of places.  the rest: see
+        `SharedEncoder` and `EdgeFormer`.
     """
 
     def __init__(
@@ -103,7 +105,7 @@ class SharedClassifier(nn.Module):
         ffns=None,
         embed_dim=32,
         num_heads=4,
-        num_layers=6,
+        num_layers=None,
         ffn_dim=None,
         activation="relu",
         norm="pre",
@@ -112,7 +114,8 @@ class SharedClassifier(nn.Module):
         **encoder,
     ):
         super().__init__()
-        self.pattern = pattern_of(pattern, num_layers, 0, attentions, ffns)
+        asked = {"encoder_layers": num_layers, "decoder_layers": 0}
+        self.pattern = pattern_of(pattern, (6, 0), attentions=attentions, ffns=ffns, **asked)
         ffn_dim = 4 * embed_dim if ffn_dim is None else ffn_dim
         self.max_len = max_len
         with seeded(seed, "embedding"):
@@ -133,10 +136,25 @@ class SharedClassifier(nn.Module):
         return self.head(self.encoder(x, key_padding_mask=key_padding_mask))
 
 
-def pattern_of(pattern, encoder_layers, decoder_layers, attentions, ffns):
-    """A `Pattern` as it is given, or by its name and, where they are not None, the groups it shall have."""
-    groups = {name: value for name, value in (("attentions", attentions), ("ffns", ffns)) if value is not None}
-    return pattern if isinstance(pattern, Pattern) else make_pattern(pattern, encoder_layers, decoder_layers, **groups)
+def pattern_of(pattern, layers, **asked):
+    """A `Pattern` as it is given, or by its name.
+
+    Args: layers: of the encoder and the decoder, where not asked.  asked: encoder_layers, decoder_layers, attentions,
+        ffns; None is not asked.
+    Raises: ValueError for a `Pattern` that has other numbers than asked, or group numbers with a gap.
+    """
+    asked = {name: value for name, value in asked.items() if value is not None}
+    if not isinstance(pattern, Pattern):
+        return make_pattern(pattern, **dict(zip(("encoder_layers", "decoder_layers"), layers, strict=True)) | asked)
+    has = {"encoder_layers": len(pattern.encoder_ffn), "decoder_layers": len(pattern.decoder_ffn)}
+    has |= {"attentions": pattern.attentions, "ffns": len(set(pattern.encoder_ffn))}
+    for name, value in asked.items():
+        if value != has[name]:
+            raise ValueError(f"{name}={value}: the pattern has {has[name]}")
+    for what, uses in pattern.loads().items():
+        if list(uses) != list(range(len(uses))):
+            raise ValueError(f"pattern: its {what} groups are {list(uses)}, wanted 0, 1, … without a gap")
+    return pattern
 
 
 def shared_attentions(pattern, embed_dim, num_heads, seed):

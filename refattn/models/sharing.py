@@ -23,6 +23,8 @@ class Pattern:
 
     encoder_attention, encoder_ffn: of each encoder layer.  decoder_self, decoder_cross, decoder_ffn: of each decoder
     layer.  interleaved: a decoder layer is attention, net, cross attention, the same net again; else it has one net.
+
+    Raises: ValueError unless the tuples of a side are equally long.
     """
 
     encoder_attention: tuple[int, ...]
@@ -31,6 +33,12 @@ class Pattern:
     decoder_cross: tuple[int, ...] = ()
     decoder_ffn: tuple[int, ...] = ()
     interleaved: bool = False
+
+    def __post_init__(self):
+        for names in (("encoder_attention", "encoder_ffn"), ("decoder_self", "decoder_cross", "decoder_ffn")):
+            lengths = [len(getattr(self, name)) for name in names]
+            if len(set(lengths)) > 1:
+                raise ValueError(f"{', '.join(names)} have lengths {lengths}: wanted one group for every layer")
 
     @property
     def attentions(self):

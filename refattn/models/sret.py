@@ -20,8 +20,9 @@ from torch.nn import functional as F
 from refattn import attention as mechanisms
 from refattn.layers.coefficients import CoefficientResidual, NonLinearProjection
 from refattn.layers.embedding import Embedding
+from refattn.layers.pooling import masked_mean
 from refattn.layers.residual import Residual
-from refattn.layers.sliced import Sliced
+from refattn.layers.sliced import Sliced, check_permutation
 from refattn.models.stack import seeded
 
 EPS = 1e-6
@@ -75,7 +76,8 @@ class RecursiveStage(nn.Module):
 
     From a block's second pass on tokens are shuffled before they are cut, if there is more than one slice: while
     training by a fresh permutation a call, one for the whole batch. *The authors* do so while testing, too, and their
-    logits change from call to call. Here a test has permutations of its own, the same in every call.
+    logits change from call to call. Here a test has permutations of its own, the same in every call; torch.compile
+    makes them constants of its graph, so with fullgraph=True it needs dynamic=False: a graph for each N.
 
     Args:
         width, num_heads, blocks, loops: C, H, K, T.
@@ -86,7 +88,7 @@ class RecursiveStage(nn.Module):
         random_evaluation: fresh permutations in evaluation, too, as in the authors' code.
         attention, attention_options, coefficients, eps, seed: see `RecursiveBlock` and `seeded`.
 
-    Raises: ValueError for numbers below 1, or an `official_marker` without two groups.
+    Raises: ValueError for numbers below 1 (also h and h'), or an `official_marker` without two groups.
     """
 
     def __init__(
@@ -111,6 +113,9 @@ class RecursiveStage(nn.Module):
         super().__init__()
         if blocks < 1 or loops < 1 or not groups or min(groups) < 1:
             raise ValueError(f"blocks={blocks}, loops={loops}, groups={groups}: wanted positive numbers")
+        if ffn_hidden < 1 or (nll_hidden is not None and nll_hidden < 1):
+            came = f"ffn_hidden={ffn_hidden}, nll_hidden={nll_hidden}"
+            raise ValueError(f"{came}: wanted positive numbers, or nll_hidden=None")
         if official_marker and len(groups) != 2:
             raise ValueError(f"groups={groups}: wanted two with official_marker=True")
         self.loops, self.groups, self.official_marker = loops, tuple(groups), official_marker
@@ -140,7 +145,7 @@ class RecursiveStage(nn.Module):
     def permutation(self, tokens, place, generator=None):
         """π of the application at `place`: int64 [N], on the CPU."""
         if generator is None and not (self.training or self.random_evaluation):
-            generator = torch.Generator().manual_seed(place)
+            return order_of_a_test(tokens, place)
         return torch.randperm(tokens, generator=generator, device="cpu")
 
     def forward(self, x, *, permutations=None, generator=None, key_padding_mask=None, maps=None, states=None):
@@ -148,6 +153,7 @@ class RecursiveStage(nn.Module):
 
         Args:
             permutations: iterator of int64 [N], one taken for each shuffled application, instead of drawn ones.
+                Raises: ValueError if it ends too soon, or for what is no permutation.
             generator: of the permutations, on the CPU. The default is told above.
             key_padding_mask: [B, N], True = padding.
             maps, states: lists that receive each application's attention maps, and x after it.
@@ -155,14 +161,23 @@ class RecursiveStage(nn.Module):
         for j, (b, groups, shuffled) in enumerate(self.applications):
             slicing = {"groups": groups, "key_padding_mask": key_padding_mask}
             if shuffled:
-                drawn = self.permutation(x.shape[1], j, generator) if permutations is None else next(permutations)
-                slicing["permutation"] = drawn.to(x.device)
+                if permutations is None:
+                    order = self.permutation(x.shape[1], j, generator)
+                else:
+                    order = check_permutation(next(permutations, None), x.shape[1])
+                slicing["permutation"] = order.to(x.device)
             x = self.blocks[b](x, maps=maps, **slicing)
             if len(self.projections):
                 x = self.projections[b if self.shared_nll else j](x)
             if states is not None:
                 states.append(x)
         return x
+
+
+@torch.compiler.assume_constant_result
+def order_of_a_test(tokens, place):
+    """π of the application at `place` in evaluation: int64 [N]."""
+    return torch.randperm(tokens, generator=torch.Generator().manual_seed(place), device="cpu")
 
 
 class RecursiveClassifier(nn.Module):
@@ -192,14 +207,14 @@ class RecursiveClassifier(nn.Module):
             self.head = nn.Linear(embed_dim, num_classes)
 
     def forward(self, inputs, *, key_padding_mask=None, permutations=None, generator=None, maps=None, states=None):
-        """Logits [B, classes], or [B, N, classes] with pool="none"; the rest: see `RecursiveStage`."""
+        """Logits [B, classes], or [B, N, classes] with pool="none"; the rest: see `RecursiveStage`.
+
+        permutations: one for each shuffled application. Raises: ValueError for another number.
+        """
         kept = {"maps": maps, "states": states, "generator": generator}
-        given = None if permutations is None else iter(permutations)
+        given = check_count(permutations, [self.stage])
         x = self.norm(self.stage(self.embedding(inputs), key_padding_mask=key_padding_mask, permutations=given, **kept))
-        if self.pool == "mean" and key_padding_mask is not None:
-            real = (~key_padding_mask)[..., None].to(x.dtype)
-            return self.head((x * real).sum(1) / real.sum(1).clamp(min=1.0))
-        return self.head(x.mean(1) if self.pool == "mean" else x)
+        return self.head(masked_mean(x, key_padding_mask) if self.pool == "mean" else x)
 
     @torch.no_grad()
     def attention_maps(self, inputs, **options):
@@ -209,6 +224,23 @@ class RecursiveClassifier(nn.Module):
         return maps
 
 
+def check_count(permutations, stages):
+    """An iterator over permutations, or None. Raises: ValueError unless there is one for each shuffled application."""
+    if permutations is None:
+        return None
+    permutations = list(permutations)
+    wanted = sum(shuffled for stage in stages for _, _, shuffled in stage.applications)
+    if len(permutations) != wanted:
+        raise ValueError(f"permutations has {len(permutations)} entries: wanted one a shuffled application, {wanted}")
+    return iter(permutations)
+
+
 def soft_label_loss(student, teacher, temperature=1.0):
-    """−mean over the batch of Σ_k softmax(t / τ)_k log softmax(s / τ)_k, without a factor τ²: logits [B, classes]."""
-    return F.cross_entropy(student / temperature, (teacher / temperature).softmax(-1))
+    """−mean over the batch of Σ_k softmax(t / τ)_k log softmax(s / τ)_k, without a factor τ²: logits [B, classes].
+
+    The teacher gets no gradient. Raises: ValueError for logits of other shapes.
+    """
+    if student.dim() != 2 or student.shape != teacher.shape:
+        came = f"student {tuple(student.shape)}, teacher {tuple(teacher.shape)}"
+        raise ValueError(f"{came}: wanted logits [B, classes] of both")
+    return F.cross_entropy(student / temperature, (teacher.detach() / temperature).softmax(-1))

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import nn
 
-from refattn.models.sret import EPS, RecursiveStage
+from refattn.models.sret import EPS, RecursiveStage, check_count
 from refattn.models.stack import per_layer, seeded
 
 TINY = {"widths": (64, 128, 256), "heads": (2, 4, 8), "ffn_ratio": 3.6, "nll_ratio": 1}
@@ -61,7 +61,8 @@ class SReT(nn.Module):
         stem_strides: one a convolution of the stem; the published models shrink the image eightfold.
         seed, stage: of the weights, and other options of `RecursiveStage`.
 
-    Raises: ValueError for lists of different lengths, widths that do not grow by whole factors, or other images.
+    Raises: ValueError for lists of different lengths, widths that do not grow by whole factors, groups that do not
+        divide a stage's tokens, or other images.
     """
 
     def __init__(
@@ -89,7 +90,8 @@ class SReT(nn.Module):
         if any(after % before for before, after in zip(widths[:-1], widths[1:], strict=True)):
             raise ValueError(f"widths={tuple(widths)}: wanted each to be a multiple of the one before")
         blocks, loops = per_layer(blocks, depth, "blocks"), per_layer(loops, depth, "loops")
-        groups = per_layer(groups, depth, "groups") if isinstance(groups[0], (list, tuple)) else [groups] * depth
+        one_pair_each = groups and isinstance(groups[0], (list, tuple))
+        groups = per_layer(groups, depth, "groups") if one_pair_each else [groups] * depth
         self.channels = channels
         self.image_size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
         grid = self.image_size
@@ -100,9 +102,15 @@ class SReT(nn.Module):
             self.positions = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, widths[0], *grid), std=0.02))
         self.stages, self.pools = nn.ModuleList(), nn.ModuleList()
         for s, width in enumerate(widths):
-            hidden = {"ffn_hidden": int(ffn_ratio * width), "nll_hidden": nll_ratio and int(nll_ratio * width)}
+            nll_hidden = None if nll_ratio is None else int(nll_ratio * width)
+            hidden = {"ffn_hidden": int(ffn_ratio * width), "nll_hidden": nll_hidden}
             shape = {"blocks": blocks[s], "loops": loops[s], "groups": groups[s], **hidden, **stage}
             self.stages.append(RecursiveStage(width, heads[s], eps=eps, seed=f"{seed}/stage{s}", **shape))
+            rows, columns = grid
+            if any(rows * columns % count for _, count, _ in self.stages[s].applications):
+                wanted = f"wanted divisors of its {rows} × {columns} tokens"
+                raise ValueError(f"groups={tuple(groups[s])} of stage {s}: {wanted}")
+            grid = (math.ceil(rows / 2), math.ceil(columns / 2))  # what a pool leaves
             if s + 1 < depth:
                 with seeded(seed, f"pool{s}"):
                     self.pools.append(nn.Conv2d(width, widths[s + 1], 3, stride=2, padding=1, groups=width))
@@ -111,12 +119,15 @@ class SReT(nn.Module):
             self.head = nn.Linear(widths[-1], num_classes)
 
     def forward(self, images, *, permutations=None, generator=None, maps=None, states=None):
-        """Logits [B, classes]; permutations: one for each shuffled application of all stages, in order of use."""
+        """Logits [B, classes]; permutations: one for each shuffled application of all stages, in order of use.
+
+        Raises: ValueError for images of another size, or another number of permutations.
+        """
         if images.dim() != 4 or tuple(images.shape[1:]) != (self.channels, *self.image_size):
             wanted = ", ".join(map(str, (self.channels, *self.image_size)))
             raise ValueError(f"images have shape {tuple(images.shape)}: wanted [B, {wanted}]")
         kept = {"maps": maps, "states": states, "generator": generator}
-        given = None if permutations is None else iter(permutations)
+        given = check_count(permutations, self.stages)
         x = self.stem(images) + self.positions  # [B, C, rows, columns]
         for s, stage in enumerate(self.stages):
             grid = x.shape[2:]

@@ -79,9 +79,7 @@ class Block(nn.Module):
 
     def feed(self, x):
         """The feed-forward sub-layer on [..., D]."""
-        if self.feed_forward is None:
-            return x
-        return self.feed_residual.after(x, self.feed_forward(self.feed_residual.before(x)))[0]
+        return x if self.feed_forward is None else self.feed_residual.around(x, self.feed_forward)
 
     def forward(self, x, carries, *, key_padding_mask=None, context=None, context_mask=None, maps=None):
         """`x [B, N, D]` and the carries after this block; `maps`, a dict, receives the attention maps if given."""

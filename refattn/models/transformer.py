@@ -8,17 +8,10 @@ import torch
 from torch import nn
 
 from refattn.layers.embedding import Embedding
+from refattn.layers.pooling import masked_mean
 from refattn.layers.residual import Residual
 from refattn.models.decoding import generate, rereading
-from refattn.models.stack import Stack, seeded
-
-
-def layer_names(attention, num_layers):
-    """One mechanism name per layer, from one for all or a list. Raises: ValueError for a list of another length."""
-    names = [attention] * num_layers if isinstance(attention, str) else list(attention)
-    if len(names) != num_layers:
-        raise ValueError(f"attention has {len(names)} names: wanted one, or one for each of num_layers={num_layers}")
-    return names
+from refattn.models.stack import Stack, per_layer, seeded
 
 
 class Classifier(nn.Module):
@@ -63,7 +56,7 @@ class Classifier(nn.Module):
         places = {"positions": positions, "max_len": max_len, "input_dim": input_dim, "dropout": dropout}
         with seeded(seed, "embedding"):
             self.embedding = Embedding(vocab_size, embed_dim, **places)
-        names = layer_names(attention, num_layers)
+        names = per_layer(attention, num_layers, "attention")
         self.encoder = Stack(names, embed_dim, num_heads, ffn_dim=ffn_dim, options=attention_options, **shared)
         with seeded(seed, "head"):
             self.head = nn.Linear(embed_dim, num_classes)
@@ -77,12 +70,7 @@ class Classifier(nn.Module):
         """What the head reads: [B, D], or [B, N, D] with pool="none"."""
         if self.pool == "none":
             return x
-        if self.pool == "first":
-            return x[:, 0]
-        if key_padding_mask is None:
-            return x.mean(1)
-        real = (~key_padding_mask)[..., None].to(x.dtype)
-        return (x * real).sum(1) / real.sum(1).clamp(min=1.0)
+        return x[:, 0] if self.pool == "first" else masked_mean(x, key_padding_mask)
 
     @torch.no_grad()
     def attention_maps(self, inputs, *, key_padding_mask=None):
@@ -121,7 +109,7 @@ class CausalLM(nn.Module):
         shared = {"norm": norm, "activation": activation, "dropout": dropout, "seed": seed}
         with seeded(seed, "embedding"):
             self.embedding = Embedding(vocab_size, embed_dim, positions=positions, max_len=max_len, dropout=dropout)
-        names = layer_names(attention, num_layers)
+        names = per_layer(attention, num_layers, "attention")
         options = {"ffn_dim": ffn_dim, "options": attention_options, "is_causal": True, "residual": residual}
         self.decoder = Stack(names, embed_dim, num_heads, **options, **shared)
         with seeded(seed, "head"):
@@ -193,8 +181,8 @@ class EncoderDecoder(nn.Module):
             self.source = Embedding(vocab_size, embed_dim, **places)
         with seeded(seed, "target"):
             self.target = Embedding(target_vocab, embed_dim, **places)
-        names = layer_names(attention, num_layers)
-        crosses = names if cross_attention is None else layer_names(cross_attention, num_layers)
+        names = per_layer(attention, num_layers, "attention")
+        crosses = names if cross_attention is None else per_layer(cross_attention, num_layers, "cross_attention")
         cross_options = attention_options if cross_options is None else cross_options
         sides = {"is_causal": True, "cross": True, "cross_names": crosses, "cross_options": cross_options}
         both = {"options": attention_options, **shared}

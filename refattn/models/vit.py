@@ -5,8 +5,7 @@ from einops import rearrange
 from torch import nn
 
 from refattn.layers.embedding import Embedding
-from refattn.models.stack import Stack, seeded
-from refattn.models.transformer import layer_names
+from refattn.models.stack import Stack, per_layer, seeded
 
 
 class ViT(nn.Module):
@@ -49,7 +48,7 @@ class ViT(nn.Module):
         places = {"positions": positions, "max_len": self.grid[0] * self.grid[1], "dropout": dropout}
         with seeded(seed, "embedding"):
             self.embedding = Embedding(None, embed_dim, input_dim=channels * patch_size**2, **places)
-        names = layer_names(attention, num_layers)
+        names = per_layer(attention, num_layers, "attention")
         self.encoder = Stack(names, embed_dim, num_heads, ffn_dim=ffn_dim, options=attention_options, **shared)
         with seeded(seed, "head"):
             self.head = nn.Linear(embed_dim, num_classes)

@@ -4,7 +4,7 @@ Paper: Brown et al., "Wide Attention Is The Way Forward For Transformers?", 2022
 wide_attention. The network is that of Tay et al. 2021 (arXiv 2011.04006), as their code builds it.
 
     x = [cls; E[t]] + P       x' = x + MHA(LN(x))       x ← x' + W₂ GELU(W₁ LN(x') + b₁) + b₂                      (1)
-    MHA(z) = W_o [A₁ z W_v1ᵀ; …; A_H z W_vHᵀ]           A_h = softmax(z W_qhᵀ (z W_khᵀ)ᵀ / √d_h)                   (2)
+    MHA(z) = [A₁ z W_v1ᵀ, …, A_H z W_vHᵀ] W_oᵀ          A_h = softmax(z W_qhᵀ (z W_khᵀ)ᵀ / √d_h)                   (2)
     logits = H₂ ReLU(H₁ p + h₁) + h₂                    p: the CLS token of LN(x), or the mean of real tokens      (3)
 
 The aspect ratio is how T = L · H heads are spread over L layers; all else is kept, the width d_h of a head too. So
@@ -18,9 +18,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from refattn.layers.pooling import masked_mean
 from refattn.layers.positions import Positions
-from refattn.models.stack import Stack, seeded
-from refattn.models.transformer import layer_names
+from refattn.models.stack import Stack, per_layer, seeded
 
 POOLS = ("cls", "mean")
 
@@ -109,9 +109,10 @@ class WideEncoder(nn.Module):
             self.positions = Positions(positions, embed_dim, max_len)
         self.cls = nn.Parameter(torch.zeros(embed_dim)) if use_cls else None
         self.dropout = nn.Dropout(dropout)
-        options = [{"head_dim": head_dim, "bias": False} | o for o in each(attention_options, num_layers)]
+        options = per_layer(attention_options, num_layers, "attention_options")
+        options = [{"head_dim": head_dim, "bias": False} | (o or {}) for o in options]
         shared = {"activation": activation, "dropout": dropout, "eps": eps, "seed": seed}
-        names = layer_names(attention, num_layers)
+        names = per_layer(attention, num_layers, "attention")
         self.stack = Stack(names, embed_dim, num_heads, ffn_dim=ffn_dim, options=options, **shared)
         for i, block in enumerate(self.stack.blocks):
             with seeded(seed, f"layer{i}/feed-forward, Xavier"):
@@ -138,12 +139,7 @@ class WideEncoder(nn.Module):
 
     def summarise(self, x, mask):
         """p of eq. (3), [B, D], from the encoded tokens and their mask."""
-        if self.pool == "cls":
-            return x[:, 0]
-        if mask is None:
-            return x.mean(1)
-        real = (~mask)[..., None].to(x.dtype)
-        return (x * real).sum(1) / real.sum(1).clamp(min=1.0)
+        return x[:, 0] if self.pool == "cls" else masked_mean(x, mask)
 
     def forward(self, inputs, *, key_padding_mask=None, maps=None):
         """p of eq. (3), [B, D]; key_padding_mask [B, N], True = padding."""
@@ -154,22 +150,37 @@ class WideEncoder(nn.Module):
         """What the CLS token of a network with one layer is made of, before the last LayerNorm.
 
         Returns: {"start": cls + P₀ [B, D], "heads": W_oh A_h,cls,j v_h,j for head h and token j [B, H, n, D],
-            "mlp": [B, D], "weights": A_h,cls,j [B, H, n]}; start + Σ heads + mlp is the whole vector. For mechanisms
-            whose output is a map times values by heads.
-        Raises: ValueError for more layers than one (tokens are mixed by then), or without a CLS token.
+            "mlp": [B, D], "weights": A_h,cls,j [B, H, n]}; start + Σ heads + mlp is the whole vector (in evaluation).
+        Raises: ValueError for more layers than one (tokens are mixed by then), without a CLS token, or for a mechanism
+            whose output is not a map times values by heads, times W_o: then the parts would not be the whole.
         """
         if len(self.stack.blocks) != 1 or self.cls is None:
             came = f"{len(self.stack.blocks)} layers, {'no ' if self.cls is None else ''}CLS token"
             raise ValueError(f"contributions of a network with {came}: wanted one layer and a CLS token")
-        x, mask = self.embed(inputs, key_padding_mask)
+        was_training = self.training
+        try:
+            return self.eval().take_apart(*self.embed(inputs, key_padding_mask))
+        finally:
+            self.train(was_training)
+
+    def take_apart(self, x, mask):
+        """`contributions` to the CLS token of embedded tokens x [B, n, D]."""
         block, layer = self.stack.blocks[0], self.stack.blocks[0].self_attention
+        wanted = "wanted a map times values by heads, through W_o without a bias"
+        refused = ValueError(f"contributions of {type(layer).__name__}: {wanted}")
+        maps = layer.projections
+        if block.self_residual is None or maps.value is None or maps.output.bias is not None:
+            raise refused
         z = block.self_residual.before(x)
         weights = layer.attention_maps(z, key_padding_mask=mask)["effective"][:, :, 0]  # [B, H, n]
-        _, values = layer.projections.keys_values(z)  # [B, H, n, d_h]
-        W_o = layer.projections.output.weight.unflatten(1, (layer.num_heads, layer.head_dim))  # [D, H, d_h]
+        values = maps.split_heads(maps.value(z))  # [B, H, n, d_h]
+        W_o = maps.output.weight.unflatten(1, (layer.num_heads, layer.head_dim))  # [D, H, d_h]
         heads = torch.einsum("bhj,bhjd,ehd->bhje", weights, values, W_o)
         after = x[:, 0] + heads.sum((1, 2))  # x' of eq. (1)
-        return {"start": x[:, 0], "heads": heads, "mlp": block.feed(after) - after, "weights": weights}
+        whole, tolerance = block.feed(after), torch.finfo(x.dtype).eps ** 0.5
+        if not torch.allclose(whole, block(x, {}, key_padding_mask=mask)[0][:, 0], rtol=tolerance, atol=tolerance):
+            raise refused
+        return {"start": x[:, 0], "heads": heads, "mlp": whole - after, "weights": weights}
 
 
 class WideClassifier(nn.Module):
@@ -227,11 +238,3 @@ class WideMatcher(nn.Module):
         for linear in self.head[:-1]:
             x = F.relu(linear(x))
         return self.head[-1](x)
-
-
-def each(options, num_layers):
-    """One dict of options a layer, from one for all, a list, or None. Raises: ValueError for another number."""
-    found = [options or {}] * num_layers if not isinstance(options, (list, tuple)) else list(options)
-    if len(found) != num_layers:
-        raise ValueError(f"attention_options has {len(found)} entries: wanted one, or one for each of {num_layers}")
-    return [o or {} for o in found]

@@ -174,7 +174,8 @@ def losses_without(model, inputs):
     whole = model(inputs).log_softmax(-1)
     chosen = whole.argmax(-1)  # [B]
     tokens = inputs.shape[1]
-    hidden = torch.eye(tokens, dtype=torch.bool).repeat(len(inputs), 1)  # [B · N, N]: one token each
+    one_each = torch.eye(tokens, dtype=torch.bool, device=inputs.device)
+    hidden = one_each.repeat(len(inputs), 1)  # [B · N, N]
     without = model(inputs.repeat_interleave(tokens, 0), key_padding_mask=hidden).log_softmax(-1)
     without = without.unflatten(0, (-1, tokens)).gather(2, chosen[:, None, None].expand(-1, tokens, 1))[..., 0]
     return whole.gather(1, chosen[:, None]) - without
@@ -190,7 +191,7 @@ def rollout(model, inputs):
     flow = None
     for layer in model.attention_maps(inputs):
         own = layer["self"]["effective"].mean(1)  # [B, n, n]
-        own = 0.5 * (own + torch.eye(own.shape[-1]))
+        own = 0.5 * (own + torch.eye(own.shape[-1], device=own.device))
         flow = own if flow is None else own @ flow
     return flow[:, 0, 1:]
 
@@ -201,9 +202,10 @@ def contribution(model, inputs):
 
 
 def rank_agreement(scores, effects):
-    """Spearman's correlation of |effects| with scores, both [B, N], mean over sequences."""
+    """Spearman's correlation of |effects| with scores, both [B, N], mean over sequences; 0 where one ranks nothing."""
     return fmean(
-        float(stats.spearmanr(a, b).statistic) for a, b in zip(scores.tolist(), effects.abs().tolist(), strict=True)
+        float(stats.spearmanr(a, b).statistic) if min(len(set(a)), len(set(b))) > 1 else 0.0
+        for a, b in zip(scores.tolist(), effects.abs().tolist(), strict=True)
     )
 
 

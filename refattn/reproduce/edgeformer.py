@@ -287,13 +287,13 @@ claims = (
     ),
     counted(
         "parameters are those of the formula",
-        "Modules have as many as eq. (1) counts",
+        "Modules have as many as the formula counts",
         "parameters",
         "modules",
         "formula",
     ),
     counted(
-        "so are multiply-adds", "Modules do as many as eqs. (2) and (3) count", "multiply_adds", "modules", "formula"
+        "so are multiply-adds", "Modules do as many as the formulas count", "multiply_adds", "modules", "formula"
     ),
     counted(
         "multiply-adds are the published ones",

@@ -1,7 +1,6 @@
 """Recorded results: package data, `results/SLUG-BUDGET.json`, made by `python -m refattn reproduce SLUG --record`."""
 
 import json
-from collections import Counter
 from pathlib import Path
 
 from refattn import catalog
@@ -44,21 +43,26 @@ def verdicts(slug, budget="quick"):
 
 
 def summary(slug):
-    """The verdicts in a few words for a table, such as "7 of 9 hold, 2 inconclusive"; "" if nothing is recorded.
+    """The verdicts in a few words for a table, such as "7 of 9 hold, 2 inconclusive; 3 of 3 counts".
 
-    Those of a larger budget follow with its name: "…; study: 3 of 9 hold, 6 inconclusive".
+    Counts are arithmetic, so they do not help an experiment to its number of claims that hold. Verdicts of a larger
+    budget follow with its name: "…; study: 3 of 9 hold, 6 inconclusive". "" if nothing is recorded.
     """
-    found = {budget: tally(verdicts(slug, budget)) for budget in BUDGETS if budget != "demo"}
-    return "; ".join(f"{budget}: {words}" if budget != "quick" else words for budget, words in found.items() if words)
+    found = {budget: tally(load(slug, budget)["claims"]) for budget in recorded(slug) if budget != "demo"}
+    return "; ".join(f"{budget}: {words}" if budget != "quick" else words for budget, words in found.items())
 
 
-def tally(verdicts):
-    """{claim: verdict} in a few words, or ""."""
-    count = Counter(verdicts.values())
-    if not count:
-        return ""
-    rest = [f"{count[verdict]} {text}" for verdict, text in ((FAILS, "not"), (OPEN, "inconclusive")) if count[verdict]]
-    return ", ".join([f"{count[HOLDS]} of {count.total()} hold", *rest])
+def tally(claims):
+    """Judged claims in a few words."""
+    counted, tested = ([c["verdict"] for c in claims if (c["rule"] == "counted") == exact] for exact in (True, False))
+    words = []
+    if tested:
+        others = {text: tested.count(verdict) for verdict, text in ((FAILS, "not"), (OPEN, "inconclusive"))}
+        rest = [f"{number} {text}" for text, number in others.items() if number]
+        words.append(", ".join([f"{tested.count(HOLDS)} of {len(tested)} hold", *rest]))
+    if counted:
+        words.append(f"{counted.count(HOLDS)} of {len(counted)} counts")
+    return "; ".join(words)
 
 
 def line(claim):

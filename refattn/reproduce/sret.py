@@ -6,6 +6,9 @@ Rules, margins and seeds were fixed before the recorded runs. All models of a co
 (within 2 %): what NLL layers or further blocks take, the feed-forward nets of the others get. Training settings are one
 per task, the same for all variants; steps were set by a look at one seed. Learning rates are not searched, but for the
 hundred passes, where three were looked at: no other network here has that depth.
+
+Pointers need two rounds, or three, as long as a round only looks up. One wide round could do otherwise: heads that
+know places gather the whole map, and a feed-forward net computes with it.
 """
 
 from refattn import data

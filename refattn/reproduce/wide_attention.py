@@ -309,9 +309,9 @@ claims = (
         "4×8",
         margin=POINTS,
     ),
-    exactly("the size follows from the shape", "All weights are those of eq. (4)", "weights"),
+    exactly("the size follows from the shape", "All weights are those of the formula", "weights"),
     exactly("attention has the same weights in every shape", "4 D T d_h, whatever L", "attention_weights"),
-    exactly("so does the work", "Multiply-adds of the blocks are those of eq. (5)", "multiply_adds"),
+    exactly("so does the work", "Multiply-adds of the blocks are those of the formula", "multiply_adds"),
     Claim(
         "wide is faster",
         "On this processor one wide layer answers sooner than six, at batch 1",

@@ -17,11 +17,12 @@ def edit_distance(a, b):
 
 
 def written_by(model, task, known, *, beams=1):
-    """(what the model writes, what is right): texts for the inputs of `task.test`."""
+    """(what the model writes, what is right): texts for the inputs of `task.test`. A written START or PAD is a "�"."""
     inputs, targets = task.test["inputs"], task.test["targets"]
     start = torch.full((len(inputs), 1), START)
     ids = model.eval().generate(inputs, start, targets.shape[1], end=END, beams=beams)[:, 1:]
-    return [[to_text(row, known) for row in rows.tolist()] for rows in (ids, targets)]
+    ids = ids.masked_fill(ids < END, END + 1 + len(known))  # the letter after the known ones
+    return [[to_text(row, known + "�") for row in rows.tolist()] for rows in (ids, targets)]
 
 
 def write_dates(models, training, seeds, steps, beams, kind="dates", **sizes):
@@ -30,7 +31,8 @@ def write_dates(models, training, seeds, steps, beams, kind="dates", **sizes):
     Returns: {"variants": {name, or name with its beams: {"exact match": a share a seed, "character errors": edits per
         character of the right text}}}.
     """
-    known, found = letters(pairs_of(kind)), {}
+    asked = {name: sizes[name] for name in ("source", "target", "style", "target_style") if name in sizes}
+    known, found = letters(pairs_of(kind, **asked)), {}
     for seed in range(seeds):
         task = data.cldr(kind=kind, seed=seed, **sizes)
         for name, make in models.items():

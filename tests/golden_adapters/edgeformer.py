@@ -19,8 +19,16 @@ def owned(weights, owner):
     return {f"{owner}{name}": tensor for name, tensor in weights.items()}
 
 
-def width(config):
-    return config.get("d", config.get("D")), config.get("heads", config.get("h", config.get("H")))
+def width(case):
+    """D, by the arrays, and the number of heads."""
+    config, rows = case.config, case["in.x" if "in.x" in case else "w.E"]
+    return rows.shape[-1], config.get("heads", config.get("h", config.get("H")))
+
+
+def prefixes(case, ending):
+    """PREFIX of every array w.PREFIX + ending, the decoder's last: whole networks may spell it in several ways."""
+    names = [name.removesuffix(ending) for name in case.named("w.") if name.endswith(ending)]
+    return sorted(names, key=lambda name: "dec" in name)  # else in the file's order
 
 
 def placing(config):
@@ -54,33 +62,40 @@ def adapters(case, owner):
     return found
 
 
-def bound_encoder(case, pattern, kind, options):
+def bound_encoder(case, pattern):
     """(encoder, its weights by our names) of a network of shared arrays: groups first, then what layers own."""
-    D, heads = width(case.config)
-    count = pattern.attentions
-    attentions = torch.nn.ModuleList(Projections(D, heads) for _ in range(count))
+    D, heads = width(case)
+    attentions = torch.nn.ModuleList(Projections(D, heads) for _ in range(len(case["w.attn.W_q"])))
     hidden = case["w.ffn.W_1"].shape[1]
     nets = torch.nn.ModuleList(
         FeedForward(D, hidden, activation=case.config.get("act", "relu")) for _ in range(len(case["w.ffn.W_1"]))
     )
-    return attentions, nets, SharedEncoder(pattern, attentions, nets, D, heads, adaptation=kind, **options)
+    options = adaptation(case) | placing(case.config)
+    return attentions, nets, SharedEncoder(pattern, attentions, nets, D, heads, **options)
 
 
-def group_weights(case, count, name, names, owner):
+def group_weights(case, count, prefix, names, owner):
     found = {}
     for g in range(count):
-        found |= owned(linear_weights(Row(case, g, f"{name}."), names), f"{owner}.{g}.")
+        found |= owned(linear_weights(Row(case, g, prefix), names), f"{owner}.{g}.")
     return found
 
 
-def layer_weights(case, layers, kind, owner):
+def layer_weights(case, layers, owner):
+    """LayerNorms of every layer, and adapters if the file has them."""
     found = {}
     for i in range(layers):
         place = f"{owner}.{i}."
-        found |= owned(norm_weights(Row(case, i), NORMS), place)
-        if kind == "adapter":
-            found |= adapters(Row(case, i, "adapter."), f"{place}self_attention.projections.")
+        found |= owned(norm_weights(Row(case, i, prefixes(case, "ln1.g")[0]), NORMS), place)
+        for prefix in prefixes(case, "A_q"):
+            found |= adapters(Row(case, i, prefix), f"{place}self_attention.projections.")
     return found
+
+
+def adaptation(case):
+    """Options of an encoder: adapters of the rank that the file's have, if it has any."""
+    ranks = [case[f"w.{prefix}A_q"].shape[-2] for prefix in prefixes(case, "A_q")]
+    return {"adaptation": "adapter", "rank": ranks[0]} if ranks else {}
 
 
 def groups_of(config, layers, attentions, ffns):
@@ -90,60 +105,55 @@ def groups_of(config, layers, attentions, ffns):
 
 
 def encoder_case(case):
-    config, kind = case.config, "adapter" if "w.adapter.A_q" in case else "none"
     layers, count = len(case["w.ln1.g"]), len(case["w.attn.W_q"])
-    pattern = Pattern(*groups_of(config, layers, count, len(case["w.ffn.W_1"])))
-    options = {"rank": case["w.adapter.A_q"].shape[1] if kind == "adapter" else 0, **placing(config)}
-    attentions, nets, encoder = bound_encoder(case, pattern, kind, options)
+    pattern = Pattern(*groups_of(case.config, layers, count, len(case["w.ffn.W_1"])))
+    attentions, nets, encoder = bound_encoder(case, pattern)
     whole = torch.nn.ModuleDict({"attentions": attentions, "nets": nets, "encoder": encoder})
-    weights = group_weights(case, count, "attn", MAPS, "attentions")
-    weights |= group_weights(case, len(nets), "ffn", NET, "nets")
-    weights |= layer_weights(case, layers, kind, "encoder.blocks")
+    weights = group_weights(case, count, "attn.", MAPS, "attentions")
+    weights |= group_weights(case, len(nets), "ffn.", NET, "nets")
+    weights |= layer_weights(case, layers, "encoder.blocks")
     bind(whole, weights | final_norm(case, encoder, "encoder.norm"))
-    loads = pattern.loads()
+    uses = pattern.loads()
     return {
         "y": encoder(case["in.x"], key_padding_mask=padding(case, "pad", case["in.x"].shape[1])),
-        "attn_uses_in_encoder": torch.tensor(list(loads["attention"].values())),
-        "ffn_uses_in_encoder": torch.tensor(list(loads["encoder net"].values())),
+        "attn_uses_in_encoder": torch.tensor([uses["attention"].get(group, 0) for group in range(count)]),
+        "ffn_uses_in_encoder": torch.tensor([uses["encoder net"].get(group, 0) for group in range(len(nets))]),
     }
 
 
 def final_norm(case, module, owner):
-    """The LayerNorm that ends a pre-LN stack, if the file has one under a name that says so."""
-    if not isinstance(module.norm, torch.nn.LayerNorm):
+    """The LayerNorm that ends a pre-LN stack, if the file has one: the only norms there that are not stacked."""
+    names = [name for name in prefixes(case, ".g") if case[f"w.{name}.g"].dim() == 1]
+    if not names or not isinstance(module.norm, torch.nn.LayerNorm):
+        module.norm = torch.nn.Identity()
         return {}
-    side = "enc" if "encoder" in owner else "dec"
-    names = [f"{a}ln_{b}" for a in (f"{side}.", f"{side}_", "") for b in ("final", "f", "out", side)]
-    name = next(name for name in names if f"w.{name}.g" in case)
-    return norm_weights(case, {owner: name})
+    return norm_weights(case, {owner: names[0 if "encoder" in owner else -1]})
 
 
 def layer_case(case):
     """One encoder layer, with adapters if the file has them."""
-    config = case.config
-    D, heads = width(config)
-    kind, rank = ("adapter", case["w.A_q"].shape[0]) if "w.A_q" in case else ("none", 0)
+    config, (D, heads) = case.config, width(case)
     maps, net = Projections(D, heads), FeedForward(D, len(case["w.W_1"]), activation=config.get("act", "relu"))
-    layer = SharedEncoder(Pattern((0,), (0,)), [maps], [net], D, heads, adaptation=kind, rank=rank, **placing(config))
+    layer = SharedEncoder(Pattern((0,), (0,)), [maps], [net], D, heads, **adaptation(case), **placing(config))
     layer.norm = torch.nn.Identity()  # a layer, not a stack: a pre-LN one ends without a norm
     whole = torch.nn.ModuleDict({"maps": maps, "net": net, "encoder": layer})
     weights = owned(linear_weights(case, MAPS), "maps.") | owned(linear_weights(case, NET), "net.")
     weights |= owned(norm_weights(case, NORMS), "encoder.blocks.0.")
-    weights |= adapters(case, "encoder.blocks.0.self_attention.projections.") if kind == "adapter" else {}
+    weights |= adapters(case, "encoder.blocks.0.self_attention.projections.") if "w.A_q" in case else {}
     bind(whole, weights)
     return {"y": layer(case["in.x"], key_padding_mask=padding(case, "pad", case["in.x"].shape[1]))}
 
 
 def bias_prefix_case(case):
     """Two layers of the same matrices, the second with its own biases; and one layer with prefixes."""
-    config = case.config
-    D, heads = width(config)
+    config, (D, heads) = case.config, width(case)
     mask, x = padding(case, "pad", case["in.x"].shape[1]), case["in.x"]
     base = owned(linear_weights(case, MAPS), "maps.") | owned(linear_weights(case, NET), "net.")
 
     def stack(pattern, more, **options):
         maps, net = Projections(D, heads), FeedForward(D, len(case["w.W_1"]), activation=config.get("act", "relu"))
         encoder = SharedEncoder(pattern, [maps], [net], D, heads, **options, **placing(config))
+        encoder.norm = torch.nn.Identity()  # layers, not a stack
         bind(torch.nn.ModuleDict({"maps": maps, "net": net, "encoder": encoder}), base | more)
         return encoder
 
@@ -184,8 +194,7 @@ def gradients(case, name, y):
 
 
 def decoder_case(case):
-    config = case.config
-    D, heads = width(config)
+    config, (D, heads) = case.config, width(case)
     maps = [Projections(D, heads) for _ in range(2)]
     net = FeedForward(D, len(case["w.W_1"]), activation=config.get("act", "relu"))
     layer = DecoderLayer(D, heads, *maps, net, interleaved=config.get("interleaved", True), **placing(config))
@@ -202,18 +211,12 @@ def decoder_case(case):
 
 def network_case(case):
     """Source and target ids to logits, all weights stacked by group or layer."""
-    config = case.config
-    D, heads = width(config)
-    kind = "adapter" if "w.adapter.A_q" in case else "none"
-    layers, count = len(case["w.ln1.g"]), len(case["w.attn.W_q"])
-    prefix = next(n.removeprefix("w.").removesuffix("ln_self.g") for n in case.tensors if n.endswith("ln_self.g"))
-    net = next(
-        n.removeprefix("w.").removesuffix("W_1")
-        for n in case.tensors
-        if n.startswith("w.") and n.endswith("W_1") and n != "w.ffn.W_1"
-    )
-    decoders = len(case[f"w.{prefix}ln_self.g"])
-    attention, ffn = groups_of(config, layers, count, len(case["w.ffn.W_1"]))
+    config, (D, heads) = case.config, width(case)
+    attn, norms, own_norms = (prefixes(case, ending)[0] for ending in ("W_q", "ln1.g", "ln_self.g"))
+    net, own_net = prefixes(case, "W_1")  # the encoder's nets and the decoder's
+    stacked = (f"w.{attn}W_q", f"w.{norms}ln1.g", f"w.{own_norms}ln_self.g")
+    count, layers, decoders = (len(case[name]) for name in stacked)
+    attention, ffn = groups_of(config, layers, count, len(case[f"w.{net}W_1"]))
     own = (tuple((2 * m + k) % count for m in range(decoders)) for k in (0, 1))
     pattern = Pattern(attention, ffn, *own, tuple(range(decoders)), interleaved=True)
     model = EdgeFormer(
@@ -221,27 +224,26 @@ def network_case(case):
         pattern=pattern,
         embed_dim=D,
         num_heads=heads,
-        encoder_ffn=case["w.ffn.W_1"].shape[1],
-        decoder_ffn=case[f"w.{net}W_1"].shape[1],
-        adaptation=kind,
-        rank=case["w.adapter.A_q"].shape[1] if kind == "adapter" else 0,
+        encoder_ffn=case[f"w.{net}W_1"].shape[1],
+        decoder_ffn=case[f"w.{own_net}W_1"].shape[1],
         activation=config.get("act", "relu"),
         pad=next((config[name] for name in ("pad", "pad_id", "padding_idx", "pad_idx") if name in config), 1),
+        **adaptation(case),
         **placing(config),
     )
     weights = {"embedding.weight": case["w.E"]}
-    weights |= group_weights(case, count, "attn", MAPS, "attentions")
-    weights |= group_weights(case, len(model.encoder_nets), "ffn", NET, "encoder_nets")
-    weights |= group_weights(case, decoders, net.removesuffix("."), NET, "decoder_nets")
-    weights |= layer_weights(case, layers, kind, "encoder.blocks")
+    weights |= group_weights(case, len(model.attentions), attn, MAPS, "attentions")
+    weights |= group_weights(case, len(model.encoder_nets), net, NET, "encoder_nets")
+    weights |= group_weights(case, decoders, own_net, NET, "decoder_nets")
+    weights |= layer_weights(case, layers, "encoder.blocks")
     for m in range(decoders):
-        weights |= owned(norm_weights(Row(case, m, prefix), DECODER_NORMS), f"decoder.{m}.")
+        weights |= owned(norm_weights(Row(case, m, own_norms), DECODER_NORMS), f"decoder.{m}.")
     weights |= final_norm(case, model.encoder, "encoder.norm") | final_norm(case, model, "norm")
     bind(model, weights)
-    if "in.pos_table" in case:  # the authors' table in their precision; some begin with the first position
-        table = case["in.pos_table"]
-        lacks = bool(table[model.pad].detach().any())
-        model.embedding.positions = torch.cat([table.new_zeros(model.pad + 1, D), table]) if lacks else table
+    if "in.pos_table" in case:  # the authors' table in their precision: whole, or from the first position on
+        table, first = case["in.pos_table"], model.pad + 1
+        whole = not table[0, : D // 2].any()  # its row 0 is padding's, all zeros, or has the sines of position 0
+        model.embedding.positions = torch.cat([table.new_zeros(first, D), table[first:] if whole else table])
     encoded, mask = model.encode(case["in.src"])
     return {"enc": encoded, "logits": model.decode(case["in.tgt"], encoded, mask)}
 

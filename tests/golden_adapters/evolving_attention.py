@@ -1,5 +1,7 @@
 """Evolving Attention: one augmented convolution over time, the classifier, two over an image, and single steps."""
 
+import torch
+
 from golden_adapters.shared import bind
 from refattn.attention.evolving_attention import current_map, evolving_attention, mix_maps, seen_cells
 from refattn.attention.softmax import masked_softmax
@@ -29,21 +31,17 @@ def pointwise(name, tensor):
     return tensor[..., None, None] if name.startswith(("kqv", "output")) else tensor[..., None]
 
 
-def moment(name, row):
-    return row.detach() if name.startswith("running") else row  # PyTorch refuses running moments with gradients
-
-
 def mixing(config):
     ratios = {"num_heads": config["heads"], "key_ratio": config["k_ratio"], "value_ratio": config["v_ratio"]}
     return ratios | {"alpha": config["alpha_paper"], "beta": config["beta_paper"]}
 
 
 def series_case(case):
-    config, evolves = case.config, case.config.get("evolve", True)
+    config, evolves = case.config, "w.C" in case
     options = mixing(config) | {"negative_slope": config["leaky_slope"], "max_len": config["L"], "evolves": evolves}
     options |= {"kernel_size": config["kernel_size"], "dilation": config["dilation"]}
     widths = config["in_channels"], config["out_channels"]
-    A_prev = case["in.A_prev"] if "in.A_prev" in case else None
+    A_prev = case["in.A_prev"] if evolves and "in.A_prev" in case else None
     outputs, maps = {}, {}
     for name, merge in (("y", "authors"), ("y_transposed", "heads")):
         layer = bind(AugmentedConv1d(*widths, merge=merge, **options), weights(case, SERIES))
@@ -67,7 +65,7 @@ def model_case(case):
                 tensors[f"{ours}{part}.{place}.weight"] = case[f"{theirs}F_{part}"][place][..., None]
                 tensors[f"{ours}{part}.{place}.bias"] = case[f"{theirs}b_{part}"][place]
         for norm, rows in (("norms.0", "bn_a"), ("norms.1", "bn_b"), ("norm", "bn_res")):
-            tensors |= {f"{ours}{norm}.{m}": moment(m, case[f"{theirs}{rows}"][row]) for row, m in enumerate(MOMENTS)}
+            tensors |= {f"{ours}{norm}.{m}": case[f"{theirs}{rows}"][row] for row, m in enumerate(MOMENTS)}
     bind(model, tensors)
     mask = ~case["in.mask"] if "in.mask" in case else None  # theirs keeps, ours hides
     outputs, h, A = {}, model.embed(case["in.x"], mask), None
@@ -83,8 +81,10 @@ def image_case(case):
     for i, stride in enumerate(config["strides"]):
         own = weights(case, IMAGE, prefix=f"l{i}.")
         options = mixing(config) | {"grid": x.shape[-2:], "stride": stride, "evolves": "evolution.weight" in own}
-        layer = bind(AugmentedConv2d(channels, config["filters"], **options), own)
-        x, A = layer(x, A)
+        layer = AugmentedConv2d(channels, config["filters"], **options)
+        for table in ("R_w", "R_h"):  # a network without relative positions has none: zeros
+            own.setdefault(table, torch.zeros(getattr(layer, table).shape, dtype=x.dtype))
+        x, A = bind(layer, own)(x, A)
         channels = config["filters"]
         outputs |= {f"y{i}": x, f"A{i}": A}
     return outputs
@@ -100,6 +100,7 @@ def step_case(case):
     evolution = A_prev, case["w.C"], case["w.b_C"]
     y, A = evolving_attention(q, k, v, *evolution, **options)
     seen, A_cur = seen_cells(q, k, kind=kind, key_padding_mask=mask), current_map(q, k)
+    seen = torch.ones(1, 1, 1, 1, dtype=torch.bool) if seen is None else seen
     outputs = {"y": y, "A_logit": A, "A_cur": A_cur, "A_in": hide(mix_maps(A_cur, A_prev, alpha), seen)}
     outputs["weights"] = masked_softmax(A, seen)
     if "out.visible" in case:

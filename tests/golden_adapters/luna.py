@@ -1,5 +1,7 @@
 """Luna: attention, encoder layer, causal attention, decoder layer."""
 
+import re
+
 from golden_adapters.shared import bind, linear_weights, norm_weights, padding
 from refattn import attention
 from refattn.attention.luna import Packed
@@ -16,10 +18,12 @@ def luna_layer(case, prefix="", *, is_causal=False, owner="", norm=None, **form)
         options["slot_norm"] = "none"
     elif config.get("prenorm"):
         options["slot_norm"] = "pre"
-    if is_causal and config.get("activation", "").startswith("elu"):
+    if is_causal and re.search(r"\belu", config.get("activation", "").lower()):  # "elu(x)+1", but not "relu"
         options["pack_activation"] = "elu"
     options["bias"] = f"w.{prefix}b_Q" in case
     layer = attention.build("luna", config["D"], config["H"], is_causal=is_causal, **options)
+    if layer.norm is not None:
+        layer.norm.eps = config.get("ln_eps", 1e-5)
     names = {"pack.query": "Qp", "pack.key": "Cp", "projections.query": "Q", "projections.output": "O"}
     if config["tied"]:
         names["projections.key"] = "C"

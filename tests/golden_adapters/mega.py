@@ -75,6 +75,7 @@ def ema_case(case):
     outputs = {"y": layer(x, mask), "ema": layer.average(x, mask), "kernel": torch.cat(layer.kernels(x.shape[1]))}
     if not layer.bidirectional:
         (coeff,) = layer.coefficients()
+        x = x if mask is None else x.masked_fill(mask[..., None], 0.0)  # padding feeds nothing into the state
         outputs["h_last"] = ema_state(x, coeff)
         if config.get("split"):
             outputs["h_split"] = ema_state(x[:, : config["split"]], coeff)
@@ -114,8 +115,9 @@ def adapt(case):
         return shaped(case, {"y": y, "attn": maps["self"]["chunks"]})
     layer = bind(Mega(config["D"], 1, **options), layer_weights(case))
     if layer.cross:
-        context = case["in.c"] if "in.c" in case else case["in.context"]
-        mask = padding(case, "c_mask" if "in.c_mask" in case else "context_mask", context.shape[1])
+        others = [t for name, t in case.named("in.").items() if not name.startswith("x")]
+        context = next(t for t in others if t.is_floating_point())
+        mask = next((t for t in others if t.dtype == torch.bool), None)
         args, masks = (x, context), {"key_padding_mask": mask}
     else:
         args, masks = (x,), {"key_padding_mask": padding(case, "x_mask", x.shape[1])}

@@ -6,14 +6,15 @@ import torch
 def bind(module, tensors):
     """Put `tensors` (by name) in the place of the module's parameters and buffers; every one must fit and be used.
 
-    A parameter that stands in several places is given once, under its first name. Buffers may keep their values.
+    A parameter that stands in several places is given once, under its first name. Buffers may keep their values, and
+    running moments get no gradient: PyTorch refuses them otherwise.
     """
     bound = {}
     buffers = [(name, buffer) for name, buffer in module.named_buffers() if name in tensors]
     for name, old in [*module.named_parameters(remove_duplicate=False), *buffers]:
         if id(old) not in bound:
             bound[id(old)] = tensors.pop(name)
-        tensor = bound[id(old)]
+        tensor = bound[id(old)].detach() if "running_" in name else bound[id(old)]
         assert tensor.shape == old.shape, f"{name}: {tuple(tensor.shape)} for {tuple(old.shape)}"
         owner, _, leaf = name.rpartition(".")
         delattr(module.get_submodule(owner), leaf)

@@ -15,7 +15,7 @@ BLOCK |= {"feed.residual.stream": "c3", "feed.residual.branch": "c4"}
 
 def attention_case(case):
     config, x = case.config, case["in.x"]
-    heads = Projections(config["C"], config["H"])
+    heads = Projections(config["C"], config["H"], bias="w.b_o" in case, qkv_bias="w.b_q" in case)
     bind(heads, linear_weights(case, {"query": "q", "key": "k", "value": "v", "output": "o"}))
     first = sliced_attention(*heads(x), config["G1"])
     shuffled = case["in.perm"] if config["G2"] > 1 else None
@@ -115,8 +115,8 @@ def model_case(case):
     for i in numbers(case, "stem.conv"):
         weights |= convolution(case, f"stem.{3 * i - 3}", f"stem.conv{i}")
         weights |= norm_weights(case, {f"stem.{3 * i - 2}": f"stem.bn{i}"})
-        for name in ("mean", "var"):  # buffers: no gradient goes to them
-            weights[f"stem.{3 * i - 2}.running_{name}"] = case[f"w.stem.bn{i}.{name}"].detach()
+        for name in ("mean", "var"):
+            weights[f"stem.{3 * i - 2}.running_{name}"] = case[f"w.stem.bn{i}.{name}"]
     for s in stages:
         weights |= renamed(stage_weights(case, f"stage{s}."), f"stages.{s}.")
         if f"w.pool{s}.W" in case:

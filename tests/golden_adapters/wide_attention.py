@@ -31,11 +31,12 @@ def adapt(case):
         return sizes_case(case)
     c = case.config
     shape = {"embed_dim": c["d_model"], "num_layers": c["layers"], "num_heads": c["heads"]}
-    shape |= {"head_dim": c["d_head"], "ffn_dim": c["d_ff"], "use_cls": c["use_cls"], "pool": c["pool"]}
-    shape |= {"attention_options": {"qkv_bias": c.get("qkv_bias", False)}, "eps": c["layernorm_eps"]}
+    shape |= {"head_dim": c["d_head"], "ffn_dim": c["d_ff"], "use_cls": "w.cls" in case}
+    shape |= {"pool": c.get("pool", "cls" if "w.cls" in case else "mean"), "eps": c.get("layernorm_eps", 1e-6)}
+    shape |= {"attention_options": {"qkv_bias": "w.l0.b_q" in case, "bias": "w.l0.b_o" in case}}
     activation = "gelu_tanh" if c.get("gelu", "tanh") == "tanh" else "gelu"
     model = WideClassifier(c["vocab"], c["classes"], activation=activation, official=True, **shape)
-    weights = {"encoder.tokens.weight": case["w.E"]} | ({"encoder.cls": case["w.cls"]} if c["use_cls"] else {})
+    weights = {"encoder.tokens.weight": case["w.E"]} | ({"encoder.cls": case["w.cls"]} if "w.cls" in case else {})
     weights |= norm_weights(case, {"encoder.stack.norm": "lnf"}, mark="_")
     for i in range(c["layers"]):
         own = linear_weights(case, LINEAR, prefix=f"l{i}.")

@@ -36,25 +36,33 @@ def adds_by_parts(D, f_e, f_d, L_e, L_d, S, T, V):
 def layer_by_a_loop(x, encoded, own, cross, net, norms):
     subs = (("self", own), ("net", net), ("cross", lambda u: cross(u, encoded)), ("net", net))
     for name, branch in subs:
-        x = norms[name](branch(x) + x)
+        x = branch(norms[name](x)) + x
     return x
 
 
 def layer_by_halves(x, encoded, own, cross, net, norms):
     def half(u, attention, name):
-        u = norms[name](u + attention)
-        return norms["net"](u + net(u))
+        u = u + attention(norms[name](u))
+        return u + net(norms["net"](u))
 
-    u = half(x, own(x), "self")
-    return half(u, cross(u, encoded), "cross")
+    return half(half(x, own, "self"), lambda u: cross(u, encoded), "cross")
 
 
-def stream_all_at_once(x, groups, weights):
-    later = torch.ones(len(x), len(x), dtype=torch.bool).triu(1)
-    for group in groups:
-        q, k, v = (x @ W.T for W in weights[group])
-        x = x + (q @ k.T / k.shape[1] ** 0.5).masked_fill(later, -1e30).softmax(-1) @ v
-    return x
+def stream_in_fixed_room(x, groups, weights):
+    """Room for all keys and values from the beginning, the matrices stacked, what is not written yet hidden."""
+    n, d = x.shape
+    room = x.new_zeros(len(groups), 2, n, d)
+    stacked = [torch.cat(matrices) for matrices in weights]
+    outputs = torch.empty_like(x)
+    for t in range(n):
+        y = x[t : t + 1]
+        for layer, group in enumerate(groups):
+            q, *kept = F.linear(y, stacked[group].to(y.dtype)).chunk(3, dim=-1)
+            room[layer, :, t] = torch.cat(kept)
+            k, v = room[layer]
+            y = y + F.scaled_dot_product_attention(q[None], k[None], v[None], attn_mask=torch.arange(n)[None] <= t)[0]
+        outputs[t] = y[0]
+    return outputs
 
 
 def stream_with_tensors(x, groups, weights):
@@ -98,6 +106,6 @@ ANSWERS = {
     "edgeformer.parameters": (parameters_by_shapes, parameters_factored),
     "edgeformer.multiply_adds": (adds_by_products, adds_by_parts),
     "edgeformer.interleaved_layer": (layer_by_a_loop, layer_by_halves),
-    "edgeformer.stream": (stream_all_at_once, stream_with_tensors),
+    "edgeformer.stream": (stream_in_fixed_room, stream_with_tensors),
     "edgeformer.adapted_attention": (adapted_by_merging, adapted_by_removing),
 }

@@ -56,6 +56,14 @@ def stage_by_index(x, blocks, projections, loops, groups, permutations):
     return x
 
 
+def stage_by_pop(x, blocks, projections, loops, groups, permutations):
+    for b, block in enumerate(blocks):
+        for turn in range(loops):
+            order = permutations.pop(0) if turn and groups[1] > 1 else None  # from the very list that was handed in
+            x = projections[b * loops + turn](block(x, groups[turn > 0], order))
+    return x
+
+
 def schedule_by_blocks(blocks, loops, groups):
     first, later = [groups[0], 0], [groups[1], int(groups[1] > 1)]
     return torch.tensor([[b, *(later if turn else first)] for b in range(blocks) for turn in range(loops)])
@@ -71,6 +79,6 @@ def schedule_by_tensors(blocks, loops, groups):
 ANSWERS = {
     "sret.sliced_attention": (sliced_by_loop, sliced_by_torch),
     "sret.shuffled_attention": (shuffled_by_scatter, shuffled_by_members),
-    "sret.stage": (stage_by_blocks, stage_by_index),
+    "sret.stage": (stage_by_blocks, stage_by_index, stage_by_pop),
     "sret.schedule": (schedule_by_blocks, schedule_by_tensors),
 }

@@ -28,6 +28,19 @@ def parameters_of_uses(D, f_e, f_d, attentions, encoder_nets, decoder_nets):
     return (12 + 2 * decoder_nets) * 4 * D * D + 12 * 2 * D * f_e + decoder_nets * 2 * D * f_d
 
 
+def parameters_of_all_uses(D, f_e, f_d, attentions, encoder_nets, decoder_nets):
+    return parameters_of_uses(D, f_e, 2 * f_d, attentions, encoder_nets, decoder_nets)
+
+
+def parameters_widths_swapped(D, f_e, f_d, attentions, encoder_nets, decoder_nets):
+    return parameters(D, f_d, f_e, attentions, encoder_nets, decoder_nets)
+
+
+def parameters_with_biases(D, f_e, f_d, attentions, encoder_nets, decoder_nets):
+    biases = attentions * 4 * D + encoder_nets * (f_e + D) + decoder_nets * (f_d + D)
+    return parameters(D, f_e, f_d, attentions, encoder_nets, decoder_nets) + biases
+
+
 def parameters_net_twice(D, f_e, f_d, attentions, encoder_nets, decoder_nets):
     return parameters(D, f_e, 2 * f_d, attentions, encoder_nets, decoder_nets)
 
@@ -40,10 +53,13 @@ def parameters_three_maps(D, f_e, f_d, attentions, encoder_nets, decoder_nets):
     return parameters(D, f_e, f_d, attentions, encoder_nets, decoder_nets) - attentions * D * D
 
 
-def adds(D, f_e, f_d, L_e, L_d, S, T, V, *, passes=2, source=True, output=True, maps=True):
+def adds(D, f_e, f_d, L_e, L_d, S, T, V, *, passes=2, source=None, output=True, maps=2, pairs=None):
+    """passes: of the decoder's net a layer.  source: tokens that cross attention makes keys of.  maps: products of a
+    map, queries with keys and weights with values.  pairs: of target tokens."""
+    source, pairs = S if source is None else source, T * T if pairs is None else pairs
     linear = L_e * S * (4 * D * D + 2 * D * f_e) + L_d * T * (6 * D * D + passes * 2 * D * f_d)
-    linear += L_d * 2 * S * D * D * source
-    attention = L_e * 2 * S * S * D + L_d * (2 * T * T * D + 2 * T * S * D)
+    linear += L_d * 2 * source * D * D
+    attention = L_e * S * S * D + L_d * (pairs * D + T * S * D)
     return linear + attention * maps + T * D * V * output
 
 
@@ -60,8 +76,23 @@ def multiply_adds_once(D, f_e, f_d, L_e, L_d, S, T, V):
     return encoder + multiply_adds(D, f_e, f_d, 0, L_d, S, T, V)
 
 
+def multiply_adds_encoder_once(D, f_e, f_d, L_e, L_d, S, T, V):
+    """4 attentions and 2 nets of the encoder once, every layer's maps."""
+    return multiply_adds(D, f_e, f_d, L_e, L_d, S, T, V) - S * ((L_e - 4) * 4 * D * D + (L_e - 2) * 2 * D * f_e)
+
+
+def multiply_adds_stored(D, f_e, f_d, L_e, L_d, S, T, V):
+    """Every distinct matrix once: the decoder's attentions are the encoder's, its net one a layer."""
+    once = multiply_adds_encoder_once(D, f_e, f_d, L_e, L_d, S, T, V)
+    return once - L_d * (6 * T * D * D + 2 * S * D * D + T * 2 * D * f_d)
+
+
 def multiply_adds_no_source(D, f_e, f_d, L_e, L_d, S, T, V):
-    return adds(D, f_e, f_d, L_e, L_d, S, T, V, source=False)
+    return adds(D, f_e, f_d, L_e, L_d, S, T, V, source=0)
+
+
+def multiply_adds_source_of_target(D, f_e, f_d, L_e, L_d, S, T, V):
+    return adds(D, f_e, f_d, L_e, L_d, S, T, V, source=T)
 
 
 def multiply_adds_no_output(D, f_e, f_d, L_e, L_d, S, T, V):
@@ -73,57 +104,92 @@ def multiply_adds_one_net(D, f_e, f_d, L_e, L_d, S, T, V):
 
 
 def multiply_adds_no_maps(D, f_e, f_d, L_e, L_d, S, T, V):
-    return adds(D, f_e, f_d, L_e, L_d, S, T, V, maps=False)
+    return adds(D, f_e, f_d, L_e, L_d, S, T, V, maps=0)
+
+
+def multiply_adds_no_values(D, f_e, f_d, L_e, L_d, S, T, V):
+    return adds(D, f_e, f_d, L_e, L_d, S, T, V, maps=1)
+
+
+def multiply_adds_visible(D, f_e, f_d, L_e, L_d, S, T, V):
+    return adds(D, f_e, f_d, L_e, L_d, S, T, V, pairs=T * (T + 1) // 2)
+
+
+def multiply_adds_flops(D, f_e, f_d, L_e, L_d, S, T, V):
+    return 2 * multiply_adds(D, f_e, f_d, L_e, L_d, S, T, V)
 
 
 # ---- The layer -------------------------------------------------------------------------------------------------------
 
 
 def interleaved_layer(x, encoded, own, cross, net, norms):
+    u = x + own(norms["self"](x))
+    u = u + net(norms["net"](u))
+    u = u + cross(norms["cross"](u), encoded)
+    return u + net(norms["net"](u))  # the same net, the same norm
+
+
+def interleaved_layer_post(x, encoded, own, cross, net, norms):
     u = norms["self"](x + own(x))
     u = norms["net"](u + net(u))
-    u = norms["cross"](u + cross(u, encoded))
-    return norms["net"](u + net(u))  # the same net, the same norm
-
-
-def interleaved_layer_standard(x, encoded, own, cross, net, norms):
-    u = norms["self"](x + own(x))
     u = norms["cross"](u + cross(u, encoded))
     return norms["net"](u + net(u))
 
 
-def interleaved_layer_third_norm(x, encoded, own, cross, net, norms):
-    u = norms["self"](x + own(x))
-    u = norms["net"](u + net(u))
-    u = norms["cross"](u + cross(u, encoded))
-    return F.layer_norm(u + net(u), u.shape[-1:])
-
-
-def interleaved_layer_no_residual(x, encoded, own, cross, net, norms):
-    u = norms["self"](own(x))
-    u = norms["net"](net(u))
-    u = norms["cross"](cross(u, encoded))
-    return norms["net"](net(u))
-
-
-def interleaved_layer_pre(x, encoded, own, cross, net, norms):
+def interleaved_layer_standard(x, encoded, own, cross, net, norms):
     u = x + own(norms["self"](x))
-    u = u + net(norms["net"](u))
     u = u + cross(norms["cross"](u), encoded)
     return u + net(norms["net"](u))
 
 
+def interleaved_layer_one_net(x, encoded, own, cross, net, norms):
+    u = x + own(norms["self"](x))
+    u = u + net(norms["net"](u))
+    return u + cross(norms["cross"](u), encoded)
+
+
+def interleaved_layer_third_norm(x, encoded, own, cross, net, norms):
+    u = interleaved_layer_one_net(x, encoded, own, cross, net, norms)
+    return u + net(F.layer_norm(u, u.shape[-1:]))
+
+
+def interleaved_layer_last_norm(x, encoded, own, cross, net, norms):
+    return norms["net"](interleaved_layer(x, encoded, own, cross, net, norms))
+
+
+def interleaved_layer_no_residual(x, encoded, own, cross, net, norms):
+    u = own(norms["self"](x))
+    u = net(norms["net"](u))
+    u = cross(norms["cross"](u), encoded)
+    return net(norms["net"](u))
+
+
+def interleaved_layer_cross_replaces(x, encoded, own, cross, net, norms):
+    u = x + own(norms["self"](x))
+    u = u + net(norms["net"](u))
+    u = cross(norms["cross"](u), encoded)
+    return u + net(norms["net"](u))
+
+
+def interleaved_layer_normed_stream(x, encoded, own, cross, net, norms):
+    u = norms["self"](x)
+    u = norms["net"](u + own(u))
+    u = norms["cross"](u + net(u))
+    u = norms["net"](u + cross(u, encoded))
+    return u + net(u)
+
+
 def interleaved_layer_stale(x, encoded, own, cross, net, norms):
-    u = norms["self"](x + own(x))
-    after = norms["net"](u + net(u))
-    u = norms["cross"](after + cross(u, encoded))
-    return norms["net"](u + net(u))
+    u = x + own(norms["self"](x))
+    after = u + net(norms["net"](u))
+    u = after + cross(norms["cross"](u), encoded)
+    return u + net(norms["net"](u))
 
 
 # ---- The stream ------------------------------------------------------------------------------------------------------
 
 
-def streamed(x, groups, weights, cached, together=False):
+def streamed(x, groups, weights, cached):
     """Tokens one by one through layers; `cached(layer, group)` names the cache that a layer appends to and reads."""
     caches, outputs = {}, []
     for x_t in x:
@@ -188,7 +254,9 @@ def adapted_attention(x, padded, W, own):
     return attend(q, k, v, seen)
 
 
-def adapting(*, after_scaling=False, keys_too=False, shifted=False, projected=False, hidden=False):
+def adapting(
+    *, after_scaling=False, keys_too=False, values=True, shifted=False, projected=False, hidden=False, padding=True
+):
     """`adapted_attention` with one mistake."""
 
     def wrong(x, padded, W, own):
@@ -198,8 +266,8 @@ def adapting(*, after_scaling=False, keys_too=False, shifted=False, projected=Fa
             more = x @ A_q.T @ B_q.T
             q = q + more * (q.shape[-1] ** 0.5 if after_scaling else 1.0)
             k = k + more if keys_too else k
-            v = v + x @ A_v.T @ B_v.T
-        seen = ~padded
+            v = v + x @ A_v.T @ B_v.T if values else v
+        seen = ~padded if padding else padded | True
         if "prefix" in own:
             P_k, P_v = own["prefix"]
             if projected:
@@ -214,6 +282,8 @@ def adapting(*, after_scaling=False, keys_too=False, shifted=False, projected=Fa
 
 adapted_attention_after_scaling = adapting(after_scaling=True)
 adapted_attention_keys_too = adapting(keys_too=True)
+adapted_attention_queries_only = adapting(values=False)
 adapted_attention_shifted = adapting(shifted=True)
 adapted_attention_projected = adapting(projected=True)
 adapted_attention_hidden = adapting(hidden=True)
+adapted_attention_all_heard = adapting(padding=False)

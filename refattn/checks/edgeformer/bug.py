@@ -1,10 +1,11 @@
 """Lesson 22, find the bug: layers that share weights, and a cache."""
 
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from refattn.checks.compare import equal, rows, seeded, show
 from refattn.checks.edgeformer import answers
-from refattn.checks.frame import Exercise, Probe, Property, Variant
+from refattn.checks.frame import ALMOST, Exercise, Probe, Property, Variant
 
 
 def two_tokens():
@@ -35,6 +36,44 @@ def fact_parallel(run):
             return f"Layers of groups {groups}: your last token differs from the parallel form's."
 
 
+class Products(TorchDispatchMode):
+    """Multiply-adds of matrix products: of all together, and of the largest one."""
+
+    FIRST = {"mm": 0, "mv": 0, "bmm": 0, "dot": 0, "addmm": 1, "addmv": 1, "baddbmm": 1}  # operator: its left factor
+    total = largest = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        result = operator(*args, **(kwargs or {}))
+        place = self.FIRST.get(operator.overloadpacket.__name__)
+        if place is not None:
+            found = result.numel() * args[place].shape[-1]
+            self.total, self.largest = self.total + found, max(self.largest, found)
+        return result
+
+
+def multiplied(run, n=16, d=16):
+    with Products() as products:
+        run(*tokens([0, 1], n, d))
+    return products
+
+
+def fact_again(run, n=16, d=16):
+    needed = 2 * sum(3 * d * d + 2 * t * d for t in range(1, n + 1))  # two layers: projections, then t keys and values
+    if (found := multiplied(run).total) > 2 * needed:
+        return (
+            f"Every number is right. But {n} tokens, D = {d}, two layers took {found:,} multiply-adds; {needed:,} are "
+            "enough."
+        )
+
+
+def fact_at_once(run, n=16, d=16):
+    if (found := multiplied(run).largest) >= n * d * d:
+        return (
+            f"Every number is right. But with {n} tokens, D = {d}, one of your products has {found:,} multiply-adds; a "
+            f"matrix and one token make {d * d}."
+        )
+
+
 stream = Exercise(
     "edgeformer.stream",
     answers.stream,
@@ -45,14 +84,7 @@ stream = Exercise(
         Probe("The same with two layers, 0 and 1.", lambda: tokens([0, 1])),
     ),
     variants=(
-        Variant(
-            "a cache for each attention",
-            answers.stream_by_weights,
-            lambda run: f"{small(run)}.",
-            """Right as long as nobody shares. Two layers with the same weights append to one list here, so each reads
-            the other's keys.
-            Try: how many entries has each layer seen after t tokens?""",
-        ),
+        Variant("a cache for each attention", answers.stream_by_weights, lambda run: f"{small(run)}.", given=True),
         Variant(
             "one cache for all",
             answers.stream_one_cache,
@@ -70,8 +102,25 @@ stream = Exercise(
         ),
     ),
     properties=(Property("it equals the parallel form", fact_parallel, "Token by token. Try: one layer."),),
+    costs=(
+        Property(
+            "no token is computed twice",
+            fact_again,
+            """What token t has made once, keys and values of every layer, is made again for each later token.
+            Try: how many products with W_k does token 1 need in all? What has to be kept so that it is one a layer?""",
+            ALMOST,
+        ),
+        Property(
+            "one token at a time",
+            fact_at_once,
+            """All tokens go through a matrix together. That is the parallel form; in a stream the next token is not
+            there yet, since it is chosen from what this one gives.
+            Try: a loop over tokens outside, over layers inside.""",
+            ALMOST,
+        ),
+    ),
     hints=(
-        "Print the length of each cache after token t. What should it be?",
+        "Layers with the same weights append to one list, and read each other's keys. How long is it after token t?",
         "Name a cache by the place that uses it: caches[layer], not caches[group].",
     ),
     passed="""Weights are shared; what a layer has seen is its own.

@@ -1,4 +1,4 @@
-"""Lesson 22, build: the interleaved decoder layer around attentions that it is handed."""
+"""Lesson 22, build: the interleaved decoder layer, pre-LN, around attentions that it is handed."""
 
 import torch
 from torch.nn import functional as F
@@ -16,8 +16,8 @@ def shift(by):
 
 
 def by_hand():
-    """Norms that double, halve and negate; attentions and the net that give constants."""
-    norms = {"self": lambda u: 2 * u, "net": lambda u: -u, "cross": lambda u: u / 2}
+    """Norms 2u, −2u and u/2; attentions and a net that add constants."""
+    norms = {"self": lambda u: 2 * u, "net": lambda u: -2 * u, "cross": lambda u: u / 2}
     return rows([1, 0]), rows([4, 4]), shift(1), lambda u, e: e.mean(0, keepdim=True) + u, shift(3), norms
 
 
@@ -49,7 +49,8 @@ def layer_of(x, encoded, W, net, gains):
 
 
 def simple(run):
-    return f"Norms 2u, -u and u/2, own(u) = u + 1, net(u) = u + 3: wanted [[23, 7]]; you return {show(run(*by_hand()))}"
+    found = show(run(*by_hand()))
+    return f"Norms 2u, -2u and u/2, own(u) = u + 1, net(u) = u + 3: wanted [[0.5, -4]]; you return {found}"
 
 
 def fact_gradient(run):
@@ -72,7 +73,7 @@ def plain(module):
 def fact_package(run):
     D, heads = 8, 1
     maps = [Projections(D, heads), Projections(D, heads)]
-    layer = DecoderLayer(D, heads, *maps, FeedForward(D, 4, activation="relu"), norm="post")
+    layer = DecoderLayer(D, heads, *maps, FeedForward(D, 4, activation="relu"), norm="pre")
     with torch.no_grad():
         for i, parameter in enumerate(layer.parameters()):
             parameter.copy_(0.4 * seeded(*parameter.shape, seed=i) + (parameter.dim() == 1) * 0.5)
@@ -91,8 +92,8 @@ interleaved_layer = Exercise(
     answers.interleaved_layer,
     returns="the layer's output [T, D]",
     probes=(
-        Probe("Norms that double, negate and halve, attentions and a net that add constants.", by_hand),
-        Probe("Four tokens, D = 6, three source tokens, post-LN with gains.", lambda: layer_of(*parts())),
+        Probe("Norms 2u, -2u and u/2 (self, net, cross), attentions and a net that add constants.", by_hand),
+        Probe("Four tokens, D = 6, three source tokens, LayerNorms with gains.", lambda: layer_of(*parts())),
     ),
     variants=(
         Variant(
@@ -106,7 +107,7 @@ interleaved_layer = Exercise(
             "another norm for the second use",
             answers.interleaved_layer_third_norm,
             lambda run: f"{simple(run)}.",
-            """All four sub-layers, in order. The second use of the net ends in a norm of its own, without gains.
+            """All four sub-layers, in order. The second use of the net begins with a norm of its own, without gains.
             Try: how many norms were you handed?""",
         ),
         Variant(
@@ -114,14 +115,43 @@ interleaved_layer = Exercise(
             answers.interleaved_layer_no_residual,
             lambda run: f"{simple(run)}.",
             """The order is right. Each sub-layer replaces the stream instead of adding to it.
-            Try: u + ..., inside the norm.""",
+            Try: u + ..., outside the norm.""",
         ),
         Variant(
-            "norms before",
-            answers.interleaved_layer_pre,
+            "cross attention replaces",
+            answers.interleaved_layer_cross_replaces,
             lambda run: f"{simple(run)}.",
-            """The order is right, for the other convention: pre-LN. Here the sum is normalised.
-            Try: eq. 2, from the inside.""",
+            """Three of four sub-layers add to the stream. Cross attention replaces it: what the target said is lost.
+            Try: u + ..., in every line.""",
+        ),
+        Variant(
+            "norms after",
+            answers.interleaved_layer_post,
+            lambda run: f"{simple(run)}.",
+            """The order is right, and this is the lesson's layer: post-LN, a norm around each sum. Asked is pre-LN.
+            Try: eq. 2, from the inside. What do own, net and cross read, and what is added to what?""",
+        ),
+        Variant(
+            "the stream is normalised",
+            answers.interleaved_layer_normed_stream,
+            lambda run: f"{simple(run)}.",
+            """Every sub-layer reads what a norm made, as it should. But its output is added to the normalised stream;
+            pre-LN adds to the stream as it was.
+            Try: which u stands before the plus sign?""",
+        ),
+        Variant(
+            "a norm at the end",
+            answers.interleaved_layer_last_norm,
+            lambda run: f"{simple(run)}.",
+            """All four lines are right, and one is too many: with pre-LN the last norm is the stack's, not the layer's.
+            Try: count the norms in eq. 2.""",
+        ),
+        Variant(
+            "one net",
+            answers.interleaved_layer_one_net,
+            lambda run: f"{simple(run)}.",
+            """Three lines of four are right. After cross attention the net comes again.
+            Try: does every attention of yours stand before a net, as in the encoder?""",
         ),
         Variant(
             "cross attention asks too early",
@@ -141,8 +171,8 @@ interleaved_layer = Exercise(
     ),
     numbers=(Property("it equals refattn", fact_package, "Eq. 2, line by line. Try: one line at a time."),),
     hints=(
-        "Four lines, each norm(u + sub-layer(u)). Two of them are the same line.",
-        'u = norms["self"](x + own(x)); then net, then cross(u, encoded), then net again.',
+        "Four lines, each u + sub-layer(norm(u)). Two of them are the same line.",
+        'u = x + own(norms["self"](x)); then net, then cross(…, encoded), then net again.',
     ),
     passed="""Attention and net, twice, with one net and one norm for both.
     Next: an encoder layer lends this layer its attention. Whose LayerNorm must match whose, and why does none?""",

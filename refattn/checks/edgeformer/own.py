@@ -47,6 +47,11 @@ def lifted(run):
     return f"D = 4, the adapter adds 1 to a query: its weights must be [0.622, 0.378]; yours are {found}"
 
 
+def first_row(run, kind):
+    wanted, found = (show(function(*all_of(kind))[0]) for function in (answers.adapted_attention, run))
+    return f"Five tokens, {kind} alone: row 1 must be {wanted}; yours is {found}."
+
+
 def fact_nothing(run):
     x, padded, W, own = all_of("adapter")
     A_q, B_q, A_v, B_v = own["adapter"]
@@ -88,7 +93,7 @@ adapted_attention = Exercise(
             "mask shifted",
             answers.adapted_attention_shifted,
             lambda run: f"{small(run)}.",
-            """The prefix stands in front, the mask was made longer at its end: it hides the wrong keys by P places.
+            """The prefix stands in front, the mask was made longer at its end: it hides the wrong keys by p places.
             Try: print keys and mask side by side.""",
         ),
         Variant(
@@ -101,7 +106,7 @@ adapted_attention = Exercise(
         Variant(
             "prefix projected",
             answers.adapted_attention_projected,
-            lambda run: f"All three kinds, five tokens: your first row is {show(run(*all_of('prefix'))[0])}.",
+            lambda run: first_row(run, "prefix"),
             """Mask and order are right. Here prefix rows are keys and values already; W_k and W_v do not read them.
             Try: identity matrices, where you are right, against W = 2.""",
         ),
@@ -115,15 +120,29 @@ adapted_attention = Exercise(
         Variant(
             "adapter on keys",
             answers.adapted_attention_keys_too,
-            lambda run: f"Five tokens, adapters: your first row is {show(run(*all_of('adapter'))[0])}.",
+            lambda run: first_row(run, "adapter"),
             """Queries and values are adapted as they should be. Keys have no adapter in the authors' code.
             Try: which two maps does eq. 4 change?""",
+        ),
+        Variant(
+            "adapter on queries alone",
+            answers.adapted_attention_queries_only,
+            lambda run: first_row(run, "adapter"),
+            """Queries are adapted, and before they are scaled. Values have an adapter of their own.
+            Try: which two maps does eq. 4 change?""",
+        ),
+        Variant(
+            "padding heard",
+            answers.adapted_attention_all_heard,
+            lambda run: f"{small(run)}.",
+            """What a layer has of its own is all there. But padded keys are read like others.
+            Try: what does attend do with its fourth argument?""",
         ),
     ),
     properties=(
         Property("an adaptation without effect is the tied layer", fact_nothing, "All three only add. Try: B = 0."),
     ),
-    numbers=(Property("it equals refattn", fact_package, "[P; W x], never masked. Try: P = 1."),),
+    numbers=(Property("it equals refattn", fact_package, "[P; W x], never masked. Try: p = 1."),),
     hints=(
         "Begin with q, k, v of the shared matrices. Each kind changes one step; none changes attend.",
         "F.pad(~padded, (len(P_k), 0), value=True) is the longer mask.",

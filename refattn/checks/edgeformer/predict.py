@@ -26,6 +26,11 @@ equal_width = Decision(
             """Equal widths are not equal budgets: this one has 7.3 M, EdgeFormer 8.7 M.
             Try: write both counts, then solve for f.""",
         ),
+        3072: Finding(
+            "3,072 is the width beside EdgeFormer with adapters of rank 32.",
+            """The adapters' matrices make up the difference of 384. Asked is EdgeFormer without them.
+            Try: 16 D² + 4 D f_e + 4 D f_d, nothing else.""",
+        ),
         4864: Finding(
             "4,864 = D + 2 f_e + 2 f_d has two nets on one side only.",
             """The Universal Transformer has two nets as well: one in its encoder layer, one in its decoder layer.

@@ -69,18 +69,28 @@ def stage(x, blocks, projections, loops, groups, permutations):
     return x
 
 
-def staged(block_of=lambda j, loops, blocks: j // loops, projects=lambda j, loops: True, marks=None, early=False):
-    """`stage` with another choice of blocks, of applications that are projected, or of those that are shuffled."""
-    marks = marks or (lambda j, loops: j % loops > 0)
+def staged(
+    block_of=lambda j, loops, blocks: j // loops,
+    projection_of=lambda j, loops: j,
+    marks=lambda j, loops: j % loops > 0,
+    early=False,
+    reuse=False,
+    before=False,
+):
+    """`stage` with another choice of blocks, of projections (None: none), or of applications that are shuffled.
+
+    early: first passes are shuffled too;  reuse: by the first permutation only;  before: projections precede blocks.
+    """
 
     def stage(x, blocks, projections, loops, groups, permutations):
-        permutations = iter(permutations * 9)
-        for j, project in enumerate(projections):
-            again = marks(j, loops)
+        permutations = iter((permutations[:1] if reuse else permutations) * 9)
+        for j in range(len(projections)):
+            again, number = marks(j, loops), projection_of(j, loops)
             count = groups[again]
             order = next(permutations) if (early or again) and count > 1 else None
-            x = blocks[block_of(j, loops, len(blocks))](x, count, order)
-            x = project(x) if projects(j, loops) else x
+            project = (lambda x: x) if number is None else projections[number]
+            block = blocks[block_of(j, loops, len(blocks))]
+            x = block(project(x), count, order) if before else project(block(x, count, order))
         return x
 
     return stage
@@ -96,7 +106,11 @@ def stage_copied(x, blocks, projections, loops, groups, permutations):
     return x
 
 
-stage_between = staged(projects=lambda j, loops: j % loops < loops - 1)
+stage_between = staged(projection_of=lambda j, loops: j if j % loops < loops - 1 else None)
+stage_unprojected = staged(projection_of=lambda j, loops: None)
+stage_shared_projection = staged(projection_of=lambda j, loops: j // loops)
+stage_projected_before = staged(before=True)
+stage_one_order = staged(reuse=True)
 stage_cycled = staged(block_of=lambda j, loops, blocks: j % blocks)
 stage_parity = staged(marks=lambda j, loops: j % 2 == 1)
 stage_early = staged(early=True)
@@ -136,6 +150,15 @@ def once_row(j, blocks, loops, groups):
     return [j // loops, groups[again], int(again and groups[again] > 1)]
 
 
+def ever_row(j, blocks, loops, groups):
+    return [j // loops, groups[j > 0], int(j > 0 and groups[1] > 1)]
+
+
+def last_row(j, blocks, loops, groups):
+    again = j % loops == loops - 1
+    return [j // loops, groups[again], int(again and groups[again] > 1)]
+
+
 def needless_row(j, blocks, loops, groups):
     again = j % loops > 0
     return [j // loops, groups[again], int(again)]
@@ -145,4 +168,6 @@ schedule_odd = scheduled(odd_row)
 schedule_cycled = scheduled(cycled_row)
 schedule_always = scheduled(always_row)
 schedule_once = scheduled(once_row)
+schedule_ever = scheduled(ever_row)
+schedule_last = scheduled(last_row)
 schedule_needless = scheduled(needless_row)

@@ -3,7 +3,7 @@
 import torch
 
 from refattn.checks.compare import equal, golden, rows, seeded, show
-from refattn.checks.frame import Exercise, Probe, Property, Variant, at_most
+from refattn.checks.frame import ALMOST, Exercise, Probe, Property, Variant, at_most
 from refattn.checks.sret import answers
 
 
@@ -64,9 +64,26 @@ def fact_leak_shuffled(run):
 
 def fact_all_in_one(run):
     """With one slice the order of tokens cannot matter."""
-    q, k, v, _, order = shuffled(6, 1)
-    if not equal([run(q, k, v, 1, order)], [answers.attend(q, k, v)]):
+    q, k, v, *_ = shuffled(6, 1)
+    if not equal([run(*shuffled(6, 1))], [answers.attend(q, k, v)]):
         return "With one slice, shuffling must change nothing: softmax attention asks for no order. Yours changes."
+
+
+def overwritten(run, make):
+    """Fact for a `Property`: q, k or v is another tensor's after the call."""
+    given, before = make(), make()
+    run(*given)
+    names = [name for name, now, was in zip("qkv", given, before, strict=False) if not torch.equal(now, was)]
+    if names:
+        return f"Every number is right. But you overwrote {' and '.join(names)}."
+
+
+def fact_kept(run):
+    return overwritten(run, lambda: tokens(6, 3))
+
+
+def fact_kept_shuffled(run):
+    return overwritten(run, lambda: shuffled(8, 2))
 
 
 def fact_authors(run):
@@ -79,6 +96,9 @@ def fact_authors(run):
     if not max(errors) < 5e-5:
         return f"Twelve tokens through the authors' group attention, two heads: you differ by {max(errors):.2g}."
 
+
+KEPT = """Whoever called still has these tensors, and goes on with them: in place, y = f(q, k, v) changes two things.
+Try: q = q[...], a new tensor under an old name, in place of q[:] = ...; likewise k and v."""
 
 COST = """The mask of who is in one slice gives the right numbers, but all N² scores are computed first, and most are
 thrown away. Nothing is saved so.
@@ -126,7 +146,10 @@ sliced_attention = Exercise(
             Try: hide scores before the softmax, or better: do not compute them.""",
         ),
     ),
-    properties=(Property("no slice hears another", fact_leak, "A slice attends to itself. Try: two slices of one."),),
+    properties=(
+        Property("q, k and v stay as they were", fact_kept, KEPT, ALMOST),
+        Property("no slice hears another", fact_leak, "A slice attends to itself. Try: two slices of one."),
+    ),
     costs=(at_most(512 * 64, lambda: tokens(512, 8, d_v=4), sizes="N = 512, G = 8", says=COST),),
     hints=(
         "attend works on the last two axes. Which third axis in front of them makes it do all slices at once?",
@@ -187,6 +210,7 @@ shuffled_attention = Exercise(
         ),
     ),
     properties=(
+        Property("q, k and v stay as they were", fact_kept_shuffled, KEPT, ALMOST),
         Property("no slice hears another", fact_leak_shuffled, "Those that share a slice now. Try: who are they?"),
         Property("one slice makes any order right", fact_all_in_one, "The order must not matter. Try: G = 1."),
     ),

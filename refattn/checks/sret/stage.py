@@ -84,7 +84,7 @@ def as_functions(model):
 
 def fact_package(run):
     model, x, orders = package()
-    y = run(x, *as_functions(model), 2, (4, 2), orders)
+    y = run(x, *as_functions(model), 2, (4, 2), list(orders))  # a reader may pop them
     error = (y - model(x[None], permutations=iter(orders))[0]).abs().max().item()
     if not error < 1e-4:
         return f"Two blocks of refattn, twice each, 12 tokens: you differ by {error:.2g}."
@@ -110,6 +110,36 @@ stage = Exercise(
             """Blocks and slices are right. But a projection follows every application, the last pass of a block too: it
             also stands between two different blocks.
             Try: there are L of them. How many have you used?""",
+        ),
+        Variant(
+            "no projections",
+            answers.stage_unprojected,
+            lambda run: f"{by_hand(run)}.",
+            """Blocks and slices are right. But nothing is projected: eq. 2 has P around each F.
+            Try: x = projections[j](...), L times.""",
+        ),
+        Variant(
+            "a projection for each block",
+            answers.stage_shared_projection,
+            lambda run: f"{by_hand(run)}.",
+            """Blocks and slices are right. But both passes of a block went through one projection. Only blocks are
+            shared: projections are what makes two passes differ.
+            Try: there are L of them. How many have you used?""",
+        ),
+        Variant(
+            "projected first",
+            answers.stage_projected_before,
+            lambda run: f"{by_hand(run)}.",
+            """Each application has its own projection. But it comes before the block; in eq. 2 the block is inside.
+            Try: one application on paper, x = 1, 2, 3, 6: means first, then 2 x + 1.""",
+        ),
+        Variant(
+            "one permutation for all",
+            answers.stage_one_order,
+            lambda run: f"Two blocks, three passes: your first numbers are {show(run(*larger())[0])}.",
+            """Right with one shuffled pass. With four, each takes the next permutation of the list; you have the first
+            one four times. Slices that are cut the same way again bring no news.
+            Try: how many of the list are left at the end?""",
         ),
         Variant(
             "blocks in turn",

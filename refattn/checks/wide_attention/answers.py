@@ -35,36 +35,121 @@ def weights_no_last_norm(vocab, classes, width, layers, heads, head_width, hidde
     return weights(vocab, classes, width, layers, heads, head_width, hidden) - 2 * width
 
 
-def attention(z, W_q, W_k, W_v, W_o, heads):
-    q, k, v = ((z @ W.T).unflatten(-1, (heads, -1)).transpose(0, 1) for W in (W_q, W_k, W_v))  # [H, n, d_h]
-    A = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
-    return (A @ v).transpose(0, 1).flatten(1) @ W_o.T
+def weights_biased_attention(vocab, classes, width, layers, heads, head_width, hidden):
+    whole = weights(vocab, classes, width, layers, heads, head_width, hidden)
+    return whole + layers * (3 * heads * head_width + width)
 
 
-def attention_swapped(z, W_q, W_k, W_v, W_o, heads):
-    q, k, v = ((z @ W.T).unflatten(-1, (-1, heads)).permute(2, 0, 1) for W in (W_q, W_k, W_v))
-    A = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
-    return (A @ v).permute(1, 2, 0).flatten(1) @ W_o.T
+def weights_no_mlp_biases(vocab, classes, width, layers, heads, head_width, hidden):
+    return weights(vocab, classes, width, layers, heads, head_width, hidden) - layers * (hidden + width)
 
 
-def attention_unmerged(z, W_q, W_k, W_v, W_o, heads):
-    q, k, v = ((z @ W.T).unflatten(-1, (heads, -1)).transpose(0, 1) for W in (W_q, W_k, W_v))
-    A = (q @ k.mT / q.shape[-1] ** 0.5).softmax(-1)
-    return (A @ v).reshape(len(z), -1) @ W_o.T
+def weights_no_biases(vocab, classes, width, layers, heads, head_width, hidden):
+    return weights_no_mlp_biases(vocab, classes, width, layers, heads, head_width, hidden) - hidden - classes
+
+
+def weights_one_norm(vocab, classes, width, layers, heads, head_width, hidden):
+    return weights(vocab, classes, width, layers, heads, head_width, hidden) - layers * 2 * width
+
+
+def weights_gains_only(vocab, classes, width, layers, heads, head_width, hidden):
+    return weights(vocab, classes, width, layers, heads, head_width, hidden) - layers * 2 * width - width
+
+
+def weights_flat_head(vocab, classes, width, layers, heads, head_width, hidden):
+    whole = weights(vocab, classes, width, layers, heads, head_width, hidden)
+    return whole - (width + 1 + classes) * hidden + width * classes
+
+
+def attention(z, padding, W_q, W_k, W_v, W_o, heads):
+    q, k, v = ((z @ W.T).unflatten(-1, (heads, -1)).transpose(1, 2) for W in (W_q, W_k, W_v))  # [B, H, n, d_h]
+    logits = (q @ k.mT / q.shape[-1] ** 0.5).masked_fill(padding[:, None, None], -torch.inf)
+    return (logits.softmax(-1) @ v).transpose(1, 2).flatten(2) @ W_o.T
+
+
+def stretches(x, heads):
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def side_by_side(y):
+    return y.transpose(1, 2).flatten(2)
+
+
+def every_hth(x, heads):
+    return x.unflatten(-1, (-1, heads)).permute(0, 3, 1, 2)
+
+
+def back_from_every_hth(y):
+    return y.permute(0, 2, 3, 1).flatten(2)
+
+
+def as_it_lies(x, heads):
+    return x.reshape(len(x), heads, x.shape[1], -1)
+
+
+def back_as_it_lies(y):
+    return y.reshape(len(y), y.shape[2], -1)
+
+
+def over_keys(logits, padding):
+    return logits.masked_fill(padding, -torch.inf).softmax(-1)
+
+
+def over_queries(logits, padding):
+    return logits.masked_fill(padding, -torch.inf).softmax(-2)
+
+
+def over_all_keys(logits, padding):
+    return logits.softmax(-1)
+
+
+def over_padding(logits, padding):
+    return over_keys(logits, ~padding)
+
+
+def hidden_queries(logits, padding):
+    return over_keys(logits, padding.mT)
+
+
+def hidden_late(logits, padding):
+    return logits.softmax(-1).masked_fill(padding, 0.0)
+
+
+def assembled(cut=stretches, weigh=over_keys, merge=side_by_side):
+    """`attention` out of three parts."""
+
+    def run(z, padding, W_q, W_k, W_v, W_o, heads):
+        q, k, v = (cut(z @ W.T, heads) for W in (W_q, W_k, W_v))
+        return merge(weigh(q @ k.mT / q.shape[-1] ** 0.5, padding[:, None, None]) @ v) @ W_o.T
+
+    return run
+
+
+attention_swapped = assembled(cut=every_hth, merge=back_from_every_hth)
+attention_cut_as_it_lies = assembled(cut=as_it_lies)
+attention_all_as_it_lies = assembled(cut=as_it_lies, merge=back_as_it_lies)
+attention_unmerged = assembled(merge=back_as_it_lies)
+attention_over_queries = assembled(weigh=over_queries)
+attention_all_keys = assembled(weigh=over_all_keys)
+attention_padding_only = assembled(weigh=over_padding)
+attention_hidden_queries = assembled(weigh=hidden_queries)
+attention_hidden_late = assembled(weigh=hidden_late)
 
 
 def scaled(square):
     """`attention` whose logits are divided by the root of square(D, H, d_h)."""
 
-    def run(z, W_q, W_k, W_v, W_o, heads):
+    def run(z, padding, W_q, W_k, W_v, W_o, heads):
         head_width = len(W_q) // heads
-        return attention(z, W_q * (head_width / square(z.shape[-1], heads, head_width)) ** 0.5, W_k, W_v, W_o, heads)
+        times = (head_width / square(z.shape[-1], heads, head_width)) ** 0.5
+        return attention(z, padding, W_q * times, W_k, W_v, W_o, heads)
 
     return run
 
 
 attention_stream_scale = scaled(lambda D, H, d_h: D)
 attention_inner_scale = scaled(lambda D, H, d_h: H * d_h)
+attention_narrow_scale = scaled(lambda D, H, d_h: D / H)
 attention_unscaled = scaled(lambda D, H, d_h: 1)
 
 
@@ -87,6 +172,16 @@ def decompose_no_mlp(x, A, V, W_o, mlp):
 def decompose_early(x, A, V, W_o, mlp):
     start, heads, _ = decompose(x, A, V, W_o, mlp)
     return start, heads, mlp(x)
+
+
+def decompose_heads_only(x, A, V, W_o, mlp):
+    start, heads, _ = decompose(x, A, V, W_o, mlp)
+    return start, heads, mlp(heads.sum((0, 1)))
+
+
+def decompose_whole(x, A, V, W_o, mlp):
+    start, heads, branch = decompose(x, A, V, W_o, mlp)
+    return start, heads, x + heads.sum((0, 1)) + branch
 
 
 def decompose_swapped(x, A, V, W_o, mlp):
@@ -116,6 +211,11 @@ def pooled_with_padding(x, padding):
 
 def pooled_padding_only(x, padding):
     return pooled(x, ~padding)
+
+
+def pooled_over_nonzero(x, padding):
+    words = x.masked_fill(padding[..., None], 0.0)
+    return words.sum(1) / (words != 0).any(-1).sum(1, keepdim=True)
 
 
 def pooled_one_count(x, padding):

@@ -14,7 +14,8 @@ def by_hand(run):
 
 
 def in_layers(run):
-    return f"V = 11, C = 3, D = 8, d_ff = 16, three layers of two heads of 4: wanted 2,003; you return {run(*DEEP):,}"
+    wanted, found = show(answers.weights(*DEEP)), show(run(*DEEP))
+    return f"V = 11, C = 3, D = 8, d_ff = 16, three layers of two heads of 4: wanted {wanted}; you return {found}"
 
 
 def fact_shapes(run):
@@ -80,6 +81,50 @@ weights = Exercise(
             """All layers are right. After the last one there is a LayerNorm more.
             Try: 2 D.""",
         ),
+        Variant(
+            "one norm a layer",
+            answers.weights_one_norm,
+            lambda run: f"{in_layers(run)}.",
+            """Matrices and biases are right. But eq. 1 has a norm before attention, and another before the MLP.
+            Try: 4 D a layer.""",
+        ),
+        Variant(
+            "gains only",
+            answers.weights_gains_only,
+            lambda run: f"{in_layers(run)}.",
+            """Matrices and biases are right, and so is the number of norms. A LayerNorm has an offset besides its gain.
+            Try: 2 D a norm.""",
+        ),
+        Variant(
+            "biases in attention",
+            answers.weights_biased_attention,
+            lambda run: f"{by_hand(run)}.",
+            """Every matrix is there. But eq. 2 adds nothing to z Wᵀ: here q, k, v and the output have no biases, unlike
+            those of nn.MultiheadAttention.
+            Try: 4 D H d_h for attention, and no more.""",
+        ),
+        Variant(
+            "no biases in the MLPs",
+            answers.weights_no_mlp_biases,
+            lambda run: f"{in_layers(run)}.",
+            """Every matrix is there, and the biases of eq. 3. Eq. 1 has two as well: b₁ and b₂, in every layer.
+            Try: d_ff + D more a layer.""",
+        ),
+        Variant(
+            "no biases at all",
+            answers.weights_no_biases,
+            lambda run: f"{in_layers(run)}.",
+            """Every matrix and every norm is there. Only attention goes without biases: b₁ and b₂ in eq. 1, h₁ and h₂
+            in eq. 3 are learned.
+            Try: what is the shape of each of these four?""",
+        ),
+        Variant(
+            "a head of one layer",
+            answers.weights_flat_head,
+            lambda run: f"{in_layers(run)}.",
+            """All layers are right. But eq. 3 does not go from p to C classes at once: d_ff numbers lie between.
+            Try: the shapes of H₁ and H₂.""",
+        ),
     ),
     properties=(
         Property("attention weighs the same in every shape", fact_shapes, "L H is constant. Try: which terms know H?"),
@@ -95,14 +140,14 @@ weights = Exercise(
 
 ratio = Decision(
     "wide_attention.ratio",
-    asks="how many times the weights of one layer of 48 heads six layers of 8 heads have, with D = 512, d_h = 64, "
-    "d_ff = 2048: blocks alone, without norms and biases; and a letter",
-    value=2.25,
+    asks="how many times the weights of one layer of 16 heads four layers of 4 heads have, with D = 256, d_h = 64, "
+    "d_ff = 512: blocks alone, without norms and biases; and a letter",
+    value=1.6,
     reason="c",
     wrong={
-        6: Finding(
-            "6 would be right if attention grew with depth as the MLPs do.",
-            """Six layers have six MLPs, right. But 48 heads have the same weights wherever they stand.
+        4: Finding(
+            "4 would be right if attention grew with depth as MLPs do, or if the one layer's heads had width D / H.",
+            """Four layers have four MLPs, right. But 16 heads of 64 have the same weights wherever they stand.
             Try: L (4 D H d_h + 2 D d_ff), for both.""",
         ),
         1: Finding(
@@ -110,36 +155,56 @@ ratio = Decision(
             """Those are equal, right. What else has a layer?
             Try: 2 D d_ff for each.""",
         ),
-        3: Finding(
-            "3 gives the one layer heads of width D / H: 4 D² + 8 D² against 6 times as much would be 6, and 3 is the "
-            "limit for many layers.",
-            """3 L / (L + 2) comes near 3 when L is large. Here L = 6.
-            Try: 18 / 8.""",
+        2: Finding(
+            "2 = 3 L / (L + 2) is the ratio for d_ff = 4 D.",
+            """The lesson's formula has its MLPs twice as wide. Here d_ff = 2 D.
+            Try: 4 D² of attention and 4 D² of the MLP a layer.""",
         ),
-        1.5: Finding(
-            "1.5 has d_ff = D.",
-            """Attention is right. An MLP has 2 D d_ff weights, and d_ff = 4 D.
-            Try: 4 D² of attention and 8 D² of the MLP a layer.""",
+        2.25: Finding(
+            "2.25 is the lesson's: six layers, and d_ff = 4 D.",
+            """Four layers are asked, and d_ff = 2 D.
+            Try: count both shapes in units of D².""",
+        ),
+        2.1: Finding(
+            "2.10 is the lesson's whole network: six layers, d_ff = 4 D, embeddings of 257 bytes included.",
+            """Embeddings are the same in both shapes, and pull a ratio to 1. Blocks alone are asked, of another shape.
+            Try: count both shapes in units of D².""",
+        ),
+        1.72: Finding(
+            "1.72 is the lesson's ratio of multiply-adds, at 1,000 bytes.",
+            """Scores take time, but they weigh nothing.
+            Try: which matrices does a layer own?""",
+        ),
+        1.3333: Finding(
+            "1.333 = 24 / 18 has one matrix in an MLP.",
+            """Attention is right. An MLP goes from D to d_ff, and back.
+            Try: 2 D d_ff a layer.""",
+        ),
+        0.625: Finding(
+            "0.625 is what the one layer has of the four layers' weights.",
+            """Both counts are right. Asked is the other way round.
+            Try: 32 by 20, or 20 by 32?""",
         ),
     },
     reasons={
         "a": Finding(
-            "2.25 is right. But no head got narrower: d_h is 64 in both.",
-            """W_q of the wide layer has 3,072 rows.
+            "1.6 is right. But no head got narrower: d_h is 64 in both.",
+            """W_q of the wide layer has 1,024 rows.
             Try: count its attention weights.""",
         ),
         "b": Finding(
-            "2.25 is right. But embeddings are in neither count; they are the same in both, and pull a ratio to 1.",
+            "1.6 is right. But embeddings are in neither count; they are the same in both, and pull a ratio to 1.",
             """What differs are blocks.
-            Try: which blocks are there six times?""",
+            Try: which blocks are there four times?""",
         ),
     },
-    workings="""Attention: 24 D² in both. MLPs: 6 · 8 D² against 8 D². (24 + 48) / (24 + 8) = 72 / 32 = 2.25, that is
-    3 L / (L + 2).""",
+    workings="""In units of D²: attention 16 in both, MLPs 4 · 4 against 4. (16 + 16) / (16 + 4) = 32 / 20 = 1.6, that
+    is 2 L / (L + 1).""",
     hints=(
-        "In units of D²: attention of a layer of 8 heads of 64 has 4, an MLP has 8. And a layer of 48 heads?",
-        "6 (4 + 8) / (24 + 8).",
+        "In units of D²: attention of a layer of 4 heads of 64 has 4, an MLP has 4. And a layer of 16 heads?",
+        "4 (4 + 4) / (16 + 4).",
     ),
-    passed="""72 D² against 32 D²: 3 L / (L + 2). With embeddings of 257 bytes it is 2.10, with 30,522 words 1.42.
+    passed="""32 D² against 20 D²: 2 L / (L + 1). Of whole networks it is 1.52 with a vocabulary of 257 bytes, and 1.09
+    with one of 30,522 words.
     Next: what is the limit for very many layers, and what would it be without MLPs?""",
 )

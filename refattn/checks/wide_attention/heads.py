@@ -9,45 +9,55 @@ from refattn.checks.wide_attention import answers
 from refattn.models.wide_attention import WideEncoder
 
 
-def two_tokens():
-    """Two heads of width 4 on a stream of width 1: the first head reads what the token is, the second nothing."""
+def three_places(padded=True):
+    """Tokens 0 and 1, then a padded 5. Of two heads of width 4 the first reads what a token is, the second nothing."""
     first = torch.tensor([1.0, 1, 1, 1, 0, 0, 0, 0])[:, None]
-    return rows([0], [1]), first, first, first, rows([1, 0, 0, 0, 0, 0, 0, 0]), 2
+    z, padding = rows([0], [1], [5])[None], torch.tensor([[False, False, True]])
+    seen = slice(None) if padded else slice(2)
+    return z[:, seen], padding[:, seen], first, first, first, rows([1, 0, 0, 0, 0, 0, 0, 0]), 2
 
 
-def layer(n=5, D=8, H=6, d_h=4):
-    z, W_o = seeded(n, D), seeded(D, H * d_h, seed=4)
-    return z, *(seeded(H * d_h, D, seed=seed) / 2 for seed in (1, 2, 3)), W_o, H
+def layer(lengths=(5, 3), D=8, H=6, d_h=4):
+    """Texts of these lengths, padded to the longest."""
+    n = max(lengths)
+    padding = torch.arange(n) >= torch.tensor(lengths)[:, None]
+    z, W_o = seeded(len(lengths), n, D), seeded(D, H * d_h, seed=4)
+    return z, padding, *(seeded(H * d_h, D, seed=seed) / 2 for seed in (1, 2, 3)), W_o, H
 
 
 def by_hand(run):
     """Logits of token 1: 0 and 4/√4 = 2."""
-    y = show(run(*two_tokens()).flatten())
-    return f"Two tokens 0 and 1, head 1 copies them: wanted [0.5, 0.881]; you return {y}"
+    y = show(run(*three_places()).flatten())
+    return f"Tokens 0, 1 and a padded 5, head 1 copies them: wanted [0.5, 0.881, 1]; you return {y}"
+
+
+def unpadded(run):
+    y = show(run(*three_places(padded=False)).flatten())
+    return f"Tokens 0 and 1, no padding, head 1 copies them: wanted [0.5, 0.881]; you return {y}"
 
 
 def seen(run):
     wanted, y = answers.attention(*layer()), run(*layer())
-    return f"Five tokens, six heads of 4, D = 8: wanted {show(wanted)}; you return {show(y)}"
+    return f"Texts of five and three tokens, six heads of 4, D = 8: wanted {show(wanted)}; you return {show(y)}"
 
 
 @torch.no_grad()
 def fact_package(run):
     own = mechanisms.build("softmax", 8, 6, head_dim=4, bias=False)
     W = [getattr(own.projections, name).weight for name in ("query", "key", "value", "output")]
-    z = seeded(5, 8)
-    if not equal([run(z, *W, 6)], [own(z[None])[0]]):
+    z, padding, *_ = layer()
+    if not equal([run(z, padding, *W, 6)], [own(z, key_padding_mask=padding)[0]]):
         return "Six heads of width 4 on a stream of width 8: your numbers are not refattn's."
 
 
 attention = Exercise(
     "wide_attention.attention",
     answers.attention,
-    returns="outputs [n, D]",
+    returns="outputs [B, n, D]",
     probes=(
-        Probe("Two tokens 0 and 1, D = 1, two heads of width 4, of which the first copies.", two_tokens),
-        Probe("Five tokens, D = 8, six heads of width 4: H d_h = 24.", layer),
-        Probe("Three tokens, D = 4, one head of width 2.", lambda: layer(3, 4, 1, 2)),
+        Probe("Tokens 0, 1 and a padded 5, D = 1, two heads of width 4, of which the first copies.", three_places),
+        Probe("Texts of five and three tokens, D = 8, six heads of width 4: H d_h = 24.", layer),
+        Probe("One text of three tokens, D = 4, one head of width 2.", lambda: layer((3,), 4, 1, 2)),
     ),
     variants=(
         Variant(
@@ -55,8 +65,24 @@ attention = Exercise(
             answers.attention_swapped,
             lambda run: f"{seen(run)}.",
             """Every shape fits. But head h owns rows h d_h … (h+1) d_h − 1 of each matrix: stretches, and you take
-            every H-th row. With H = d_h nobody would see it in the shapes.
+            every H-th row.
             Try: torch.arange(24).reshape(6, 4) beside reshape(4, 6).""",
+        ),
+        Variant(
+            "cut as it lies",
+            answers.attention_cut_as_it_lies,
+            lambda run: f"{seen(run)}.",
+            """Every shape fits. But [n, H d_h] was read as [H, n, d_h] as it lies in memory: your head has features of
+            a few tokens, and each token's are scattered over heads.
+            Try: reshape to [n, H, d_h], which keeps a token together, and only then transpose.""",
+        ),
+        Variant(
+            "cut and merged as it lies",
+            answers.attention_all_as_it_lies,
+            lambda run: f"{seen(run)}.",
+            """Every shape fits, and the merge undoes the cut. But both read [n, H d_h] as [H, n, d_h] as it lies in
+            memory: your head has features of a few tokens only.
+            Try: torch.arange(12).reshape(2, 3, 2) beside reshape(3, 2, 2).transpose(0, 1).""",
         ),
         Variant(
             "not put side by side",
@@ -75,6 +101,14 @@ attention = Exercise(
             Try: with d_h = 4 divide by 2.""",
         ),
         Variant(
+            "√(D / H)",
+            answers.attention_narrow_scale,
+            lambda run: f"{by_hand(run)}.",
+            """Heads are cut and merged as they should be. But D / H is the width of a head only where H d_h = D; here
+            heads keep their width, however many there are.
+            Try: read d_h off q's shape.""",
+        ),
+        Variant(
             "√(H d_h)",
             answers.attention_inner_scale,
             lambda run: f"{by_hand(run)}.",
@@ -89,13 +123,52 @@ attention = Exercise(
             """Heads are cut and merged as they should be. Logits are still to be divided.
             Try: by the root of d_h.""",
         ),
+        Variant(
+            "softmax over queries",
+            answers.attention_over_queries,
+            lambda run: f"{unpadded(run)}.",
+            """Heads and scale are right. But a query shares one whole out among keys; here each key is shared out among
+            queries (and a padded one among none).
+            Try: sum A over its last axis.""",
+        ),
+        Variant(
+            "padding is heard",
+            answers.attention_all_keys,
+            lambda run: f"{by_hand(run)}.",
+            """Heads and scale are right. But what stands in a padded place is heard like any token.
+            Try: which logit makes a weight of 0?""",
+        ),
+        Variant(
+            "only padding is heard",
+            answers.attention_padding_only,
+            lambda run: f"{by_hand(run)}.",
+            """Heads and scale are right, and something is hidden: the tokens. padding is True where there is none.
+            Try: whose logits are to be −∞?""",
+        ),
+        Variant(
+            "padding does not ask",
+            answers.attention_hidden_queries,
+            lambda run: f"{by_hand(run)}.",
+            """Heads and scale are right. But you hid padded places as queries, rows of the map; tokens still hear them
+            as keys, its columns.
+            Try: padding[:, None, None, :] is [B, 1, 1, n].""",
+        ),
+        Variant(
+            "hidden after softmax",
+            answers.attention_hidden_late,
+            lambda run: f"{by_hand(run)}.",
+            """Heads and scale are right, and padding has weight 0. But it had its share before: rows sum to less
+            than 1.
+            Try: hide before softmax, so that it shares out one whole among tokens.""",
+        ),
     ),
     numbers=(Property("it equals refattn", fact_package, "Six heads of width 4. Try: one head."),),
     hints=(
-        "z W_qᵀ is [n, H d_h]. Which two axes does it have to become, in which order?",
-        "unflatten(-1, (heads, -1)).transpose(0, 1); softmax(q kᵀ / √d_h) v; transpose back, flatten(1), times W_oᵀ.",
+        "z W_qᵀ is [B, n, H d_h]. Which axes does it have to become, in which order? And which logits must be hidden?",
+        "unflatten(-1, (heads, -1)).transpose(1, 2); q kᵀ / √d_h, −∞ at padding[:, None, None]; softmax, times v; "
+        "transpose back, flatten(2), times W_oᵀ.",
     ),
-    passed="""Heads keep their width whatever D is, and the scale is one head's.
+    passed="""Heads keep their width whatever D is, the scale is one head's, and padding is nobody's key.
     Next: nn.MultiheadAttention takes d_h = D / H. Why can it not build this layer?""",
 )
 
@@ -166,6 +239,20 @@ decompose = Exercise(
             lambda run: f"{pieces(run)}.",
             """Start and heads are right. But the MLP reads the stream after attention was added.
             Try: mlp(x + all contributions).""",
+        ),
+        Variant(
+            "MLP of the heads alone",
+            answers.decompose_heads_only,
+            lambda run: f"{pieces(run)}.",
+            """Start and heads are right. But the MLP reads the stream, and the start is in it, too.
+            Try: mlp(x + all contributions).""",
+        ),
+        Variant(
+            "the residual twice",
+            answers.decompose_whole,
+            lambda run: f"{pieces(run)}.",
+            """Start and heads are right. Your third piece is the whole token: with it start and heads count twice.
+            Try: only what mlp returns; the sum of all pieces is then the token.""",
         ),
         Variant(
             "W_o cut the other way",

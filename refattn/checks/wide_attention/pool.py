@@ -19,6 +19,11 @@ def two_words():
     return torch.tensor([[[4.0], [8.0], [-6.0]]]), padded_after([2], 3)
 
 
+def a_zero():
+    """A word whose vector is 4, and one whose vector is 0, then padding: a mean of 2."""
+    return torch.tensor([[[4.0], [0.0], [-6.0]]]), padded_after([2], 3)
+
+
 def two_texts():
     """A text of two words and one of four, in one batch: means 6 and 5."""
     x = torch.tensor([[[4.0], [8.0], [-6.0], [-6.0]], [[2.0], [4.0], [6.0], [8.0]]])
@@ -31,6 +36,10 @@ def batch():
 
 def by_hand(run):
     return f"Words 4 and 8 and one padding: wanted [6]; you return {show(run(*two_words()).flatten())}"
+
+
+def by_hand_zero(run):
+    return f"Words 4 and 0 and one padding: wanted [2]; you return {show(run(*a_zero()).flatten())}"
 
 
 def together(run):
@@ -56,7 +65,8 @@ pooled = Exercise(
     returns="a mean of real words for each text, [B, D]",
     probes=(
         Probe("Words 4 and 8, and one padding: 6.", two_words),
-        Probe("The same two words beside a text of four: 6 and 5.", two_texts),
+        Probe("Words 4 and 0, and one padding: 2.", a_zero),
+        Probe("Words 4 and 8 beside a text of four: 6 and 5.", two_texts),
         Probe("Texts of 5, 2 and 1 words, D = 2.", batch),
     ),
     variants=(
@@ -64,9 +74,14 @@ pooled = Exercise(
             "divided by n",
             answers.pooled_over_all,
             lambda run: f"{by_hand(run)}.",
-            """Padding adds nothing any more. It still counts: a text of 2 words in a batch of width 1,000 is divided
-            by 1,000, and reaches the classifier 500 times too small.
-            Try: by how many words should a sum of two be divided?""",
+            given=True,
+        ),
+        Variant(
+            "zeros are padding",
+            answers.pooled_over_nonzero,
+            lambda run: f"{by_hand_zero(run)}.",
+            """Where no word is 0 all is right. But a word may well be: it is a word by its place, whatever its numbers.
+            Try: count what padding says, and not what stands there.""",
         ),
         Variant(
             "padding is a word",
@@ -99,7 +114,8 @@ pooled = Exercise(
     ),
     numbers=(Property("it equals refattn", fact_package, "A sum of real words by their number. Try: one text alone."),),
     hints=(
-        "The sum is right. What is it divided by?",
+        "Padding adds nothing to the sum; still it counts. A text of 2 words in a batch of width 1,000 is divided by "
+        "1,000, and reaches the classifier 500 times too small. By how many should a sum of two words be divided?",
         "words.sum(1) / (~padding).sum(1, keepdim=True)",
     ),
     passed="""A text is what it says, not how much room was left for it.
