@@ -249,7 +249,7 @@ def test_an_embedded_token_is_the_equation_and_positions_count_real_tokens_only(
     for place, position in ((1, 2), (2, 3), (4, 4)):  # pad + how many real tokens so far
         wave = torch.cat([(position * rates).sin(), (position * rates).cos()])
         wanted = wanted + torch.eye(5, dtype=torch.float64)[:, [place]] * wave
-    assert_close(made(tokens)[0], wanted, rtol=1e-12, atol=1e-12)
+    assert_close(made(tokens)[0], wanted, rtol=1e-6, atol=1e-6)  # the table is float32, as accelerators want it
     assert_close(made(tokens[:, 4:], start=2), made(tokens)[:, 4:])
     assert made(tokens[:, [1, 2, 4, 4, 4]]).shape == (1, 5, 8), "max_len tokens fit"
     made(tokens).sum().backward()

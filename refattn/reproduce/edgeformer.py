@@ -292,9 +292,7 @@ claims = (
         "modules",
         "formula",
     ),
-    counted(
-        "so are multiply-adds", "Modules do as many as the formulas count", "multiply_adds", "modules", "formula"
-    ),
+    counted("so are multiply-adds", "Modules do as many as the formulas count", "multiply_adds", "modules", "formula"),
     counted(
         "multiply-adds are the published ones",
         "Rounded to 0.1 G, they are the README's four figures (called FLOPS there)",
