@@ -20,3 +20,13 @@ def pytest_generate_tests(metafunc):
         if not paths:
             raise pytest.UsageError(f"--golden-dir {folder}: no SLUG--CASE.npz there")
         metafunc.parametrize("golden_path", paths, ids=[p.stem for p in paths])
+
+
+@pytest.fixture
+def empty_register():
+    """Exercises that other tests attempted are forgotten, and these are afterwards."""
+    from refattn import checks
+
+    checks.forget()
+    yield
+    checks.forget()

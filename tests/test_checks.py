@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from messages import words
 from other_answers import ANSWERS
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -39,11 +40,7 @@ def named(name):
     return next(exercise for exercise in EXERCISES if exercise.name == name)
 
 
-@pytest.fixture(autouse=True)
-def empty_register():
-    checks.forget()
-    yield
-    checks.forget()
+pytestmark = pytest.mark.usefixtures("empty_register")
 
 
 @pytest.fixture
@@ -62,11 +59,6 @@ def attempt(capsys):
         return result
 
     return run
-
-
-def words(result):
-    """Its message on one line."""
-    return " ".join(result.message.split())
 
 
 def in_double(function):

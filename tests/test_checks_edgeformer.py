@@ -5,16 +5,10 @@ import copy
 import pytest
 import torch
 
-from refattn import checks
 from refattn.checks import edgeformer as lesson
 from refattn.checks.edgeformer import answers
 
-
-@pytest.fixture(autouse=True)
-def empty_register():
-    checks.forget()
-    yield
-    checks.forget()
+pytestmark = pytest.mark.usefixtures("empty_register")
 
 
 def detached_second_use(x, encoded, own, cross, net, norms):

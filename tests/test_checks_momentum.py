@@ -3,16 +3,10 @@
 import pytest
 import torch
 
-from refattn import checks
 from refattn.checks import momentum as lesson
 from refattn.checks.momentum import answers
 
-
-@pytest.fixture(autouse=True)
-def empty_register():
-    checks.forget()
-    yield
-    checks.forget()
+pytestmark = pytest.mark.usefixtures("empty_register")
 
 
 def through_the_map(phi_q, phi_k, v, beta, gamma):

@@ -3,16 +3,10 @@
 import pytest
 import torch
 
-from refattn import checks
 from refattn.checks import rpe_fft as lesson
 from refattn.checks.rpe_fft import answers
 
-
-@pytest.fixture(autouse=True)
-def empty_register():
-    checks.forget()
-    yield
-    checks.forget()
+pytestmark = pytest.mark.usefixtures("empty_register")
 
 
 def product_by_matrix(c, x):

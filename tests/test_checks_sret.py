@@ -2,21 +2,12 @@
 
 import pytest
 import torch
+from messages import words
 
-from refattn import checks
 from refattn.checks import sret as lesson
 from refattn.checks.sret import answers
 
-
-@pytest.fixture(autouse=True)
-def empty_register():
-    checks.forget()
-    yield
-    checks.forget()
-
-
-def words(result):
-    return " ".join(result.message.split())
+pytestmark = pytest.mark.usefixtures("empty_register")
 
 
 # ---- Right numbers that are not enough ------------------------------------------------------------------------------

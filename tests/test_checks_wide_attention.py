@@ -2,24 +2,16 @@
 
 import pytest
 import torch
+from messages import words
 from other_answers.wide_attention import MISTAKES
 
-from refattn import checks
 from refattn.checks import wide_attention as lesson
 from refattn.checks.wide_attention import answers
 
 RECOGNISED = [(name.rpartition(".")[2], variant) for name, variants in MISTAKES.items() for variant in variants]
 
 
-@pytest.fixture(autouse=True)
-def empty_register():
-    checks.forget()
-    yield
-    checks.forget()
-
-
-def words(result):
-    return " ".join(result.message.split())
+pytestmark = pytest.mark.usefixtures("empty_register")
 
 
 @pytest.mark.parametrize(("exercise", "variant"), RECOGNISED)

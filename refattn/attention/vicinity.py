@@ -31,6 +31,7 @@ from torch.nn import functional as F
 from refattn.attention.base import Attention, check_heads, check_mask, head_width, working_dtype
 from refattn.attention.grid import check_grid, grid_of
 from refattn.attention.linear import kernel_similarity, kernel_sums
+from refattn.layers.pooling import masked_mean
 
 EPS = 1e-4  # ε of eq. (3), the authors'
 OFFICIAL_CLAMP = (1e-4, 1e4)
@@ -156,11 +157,7 @@ class FeaturePreserving(nn.Module):
 
     def forward(self, x, key_padding_mask=None):
         """`x [B, N, D]`: the layer's own input; tokens under the mask do not count."""
-        if key_padding_mask is None:
-            mean = x.mean(1, keepdim=True)
-        else:
-            real = (~key_padding_mask)[..., None].to(x.dtype)  # [B, N, 1]
-            mean = (x * real).sum(1, keepdim=True) / real.sum(1, keepdim=True).clamp(min=1.0)
+        mean = masked_mean(x, key_padding_mask)[:, None]  # [B, 1, D]
         return self.up(self.down(mean).relu()).sigmoid()
 
 
